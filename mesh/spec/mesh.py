@@ -1,0 +1,54 @@
+"""The whole spec."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from mesh.spec.hosts import Host
+from mesh.spec.providers import Model, OllamaProvider, Provider
+from mesh.spec.routes import Client, Route
+from mesh.spec.stacks import Stack
+from mesh.spec.types import Name, SecretRef, Spec
+
+
+class SecretSource(Spec):
+    """Where a secret comes from when not from secrets.age. Exactly one of the two."""
+
+    env: str | None = Field(
+        default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="An environment variable on the laptop."
+    )
+    command: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="A command that prints it: [op, read, op://...]."
+    )
+
+
+class Mesh(Spec):
+    """Everything that the mesh is. Every file on every host follows from this and the stack folders."""
+
+    mesh: Name = Field(description="The mesh's name; it is on every label.")
+    root: str = Field(
+        default="/opt/mesh", pattern=r"^/[A-Za-z0-9/._-]*[A-Za-z0-9]$", description="The tool's folder on every host."
+    )
+    hosts: dict[Name, Host] = Field(min_length=1)
+    providers: dict[Name, Provider] = Field(default_factory=dict)
+    models: dict[Name, Model] = Field(default_factory=dict)
+    routes: dict[Name, Route] = Field(default_factory=dict)
+    clients: dict[Name, Client] = Field(default_factory=dict)
+    stacks: dict[Name, Stack] = Field(default_factory=dict)
+    images: dict[Name, str] = Field(
+        default_factory=dict, description="Image of a stack's service, in place of the stack's default."
+    )
+    secrets: dict[str, SecretSource] = Field(default_factory=dict, description="Secrets that do not come from secrets.age.")
+
+    def client_key(self, client: str) -> SecretRef:
+        """The secret that holds the client's key."""
+        return self.clients[client].key or SecretRef(f"client_{client.replace('-', '_').replace('.', '_')}_key")
+
+    def is_local(self, model: str) -> bool:
+        """Whether the model runs in the building. Raises KeyError for unknown names: call it on a checked spec."""
+        return self.providers[self.models[model].at].local
+
+    @property
+    def ollamas(self) -> dict[str, OllamaProvider]:
+        """The Ollama providers by name. Each is a stack of the same name."""
+        return {name: provider for name, provider in self.providers.items() if isinstance(provider, OllamaProvider)}

@@ -1,0 +1,91 @@
+"""Providers (where a request can go) and models (what answers it)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from mesh.spec.hosts import Port
+from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec
+
+CloudKind = Literal["anthropic", "deepseek", "moonshot", "groq", "openai"]
+
+
+class OllamaProvider(Spec):
+    """An Ollama of the mesh: it never leaves the building. Deployed as the stack of the same name."""
+
+    kind: Literal["ollama"]
+    on: Name = Field(description="The host that runs it.")
+    port: Port = 11434
+    gpu: Literal["all", "none"] = Field(default="all", description="`none` makes it see no card: the batch lane.")
+    timeout: Seconds = Field(
+        default=120, validate_default=False, description="How long the gateway waits for it before it falls back."
+    )
+
+    @property
+    def local(self) -> bool:
+        return True
+
+
+class Plan(Spec):
+    """A flat plan with a rolling window, beside or in place of credits."""
+
+    price: MonthlyMoney
+    window: Seconds
+
+
+class CloudProvider(Spec):
+    """An API outside the building."""
+
+    kind: CloudKind
+    key: Secret | None = None
+    base_url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s]+$", description="In place of the provider's own address."
+    )
+    through: Name | None = Field(default=None, description="A stack of the mesh that sits before it, such as caching-proxy.")
+    plan: Plan | None = None
+    timeout: Seconds = Field(
+        default=60, validate_default=False, description="How long the gateway waits for it before it falls back."
+    )
+
+    @property
+    def local(self) -> bool:
+        return False
+
+
+Provider = Annotated[OllamaProvider | CloudProvider, Field(discriminator="kind")]
+
+
+class Price(Spec):
+    """US dollars for a million tokens."""
+
+    in_: float = Field(alias="in", ge=0)
+    out: float = Field(ge=0)
+    cache_read: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
+
+
+class Model(Spec):
+    """One model at one provider: `tag` for an Ollama, `id` for a cloud API."""
+
+    at: Name = Field(description="The provider.")
+    tag: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", description="Ollama's tag, such as llama3.1:8b."
+    )
+    id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", description="The provider's model id.")
+    kind: Literal["chat", "embedding"] = "chat"
+    context: int | None = Field(default=None, ge=256, description="Context length in tokens.")
+    keep_alive: Seconds | None = Field(default=None, description="How long Ollama keeps it loaded after the last request.")
+    resident: bool = Field(default=False, description="Always in VRAM: counted in every VRAM sum.")
+    spill: Literal["allowed"] | None = Field(default=None, description="`allowed`: it may overflow into RAM and be slow.")
+    weights: Bytes | None = Field(default=None, description="Size of the weights, for a model that the catalogue does not know.")
+    dimensions: int | None = Field(default=None, ge=1, description="Vector size of an embedding model.")
+    price: Price | None = None
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> Model:
+        if (self.tag is None) == (self.id is None):
+            raise PydanticCustomError("model_identity", "give either `tag` (a model of Ollama) or `id` (a model of a cloud API)")
+        return self

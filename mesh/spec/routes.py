@@ -1,0 +1,35 @@
+"""Routes (the jobs that clients ask for by name) and clients (who may ask)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mesh.spec.types import MonthlyMoney, Name, Secret, Spec
+
+
+class Route(Spec):
+    """A job. `to` answers; `fallback` is tried in order when it cannot; `overflow` when its plan or limit is spent."""
+
+    to: Name
+    fallback: tuple[Name, ...] = ()
+    overflow: tuple[Name, ...] = ()
+    privacy: Literal["any", "local"] = Field(default="any", description="`local`: nothing of it ever reaches a cloud provider.")
+    retrieval: Literal["none", "required"] = Field(
+        default="none", description="`required`: an error rather than an answer without sources."
+    )
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Every model that may answer, in the order in which they are tried."""
+        return (self.to, *self.fallback, *self.overflow)
+
+
+class Client(Spec):
+    """Someone with an own key: a program, a pipeline, a person's laptop."""
+
+    routes: tuple[Name, ...] = Field(min_length=1)
+    budget: MonthlyMoney | None = None
+    rpm: int | None = Field(default=None, ge=1, description="Requests per minute.")
+    key: Secret | None = Field(default=None, description="Defaults to secret:client_<name>_key.")

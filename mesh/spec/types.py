@@ -1,0 +1,113 @@
+"""The small types of the spec: names, sizes, durations, money, references to secrets.
+
+Each is written by the operator as a short string (`500MiB`, `10m`, `20 USD/month`, `secret:groq_api_key`) and holds
+one number in one unit afterwards. A bare number is refused where the unit would have to be guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""A name of ours: lower case, digits, `.`, `_`, `-`; at most 63 characters. Safe as host, project and file name."""
+
+
+class Spec(BaseModel):
+    """Base of every part of the spec: unknown keys are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
+
+
+_BYTE_UNITS = {"B": 1} | {
+    prefix + suffix: base**power
+    for power, prefix in enumerate(("K", "M", "G", "T"), start=1)
+    for suffix, base in (("B", 1000), ("iB", 1024))
+}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+FOREVER = -1
+"""A duration without an end, in seconds, as Ollama's `keep_alive` writes it."""
+
+
+def parse_bytes(value: Any) -> int:
+    """`500MiB` (2**20) or `12GB` (10**9) to bytes. Raises PydanticCustomError for anything else."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B)\s*", value)
+        if match and match[2] in _BYTE_UNITS:
+            return int(float(match[1]) * _BYTE_UNITS[match[2]])
+    raise PydanticCustomError(
+        "size",
+        "{value} is not a size: write a number and a unit, such as 500MiB or 12GB (GiB and GB differ)",
+        {"value": repr(value)},
+    )
+
+
+def parse_duration(value: Any) -> int:
+    """`30s`, `10m`, `5h`, `1d` or `forever` to seconds (`forever` is -1)."""
+    if value == "forever":
+        return FOREVER
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+)\s*([smhd])\s*", value)
+        if match:
+            return int(match[1]) * _SECONDS[match[2]]
+    raise PydanticCustomError(
+        "duration",
+        "{value} is not a duration: write a number and s, m, h or d, such as 10m, or `forever`",
+        {"value": repr(value)},
+    )
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Seconds = Annotated[int, BeforeValidator(parse_duration)]
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount for a month, in the currency the operator wrote."""
+
+    amount: float
+    currency: str
+
+
+def parse_money(value: Any) -> Money:
+    """`20 USD/month` to Money."""
+    if isinstance(value, Money):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Z]{3})\s*/\s*month\s*", value) if isinstance(value, str) else None
+    if not match:
+        raise PydanticCustomError("money", "{value} is not a monthly sum: write it as 20 USD/month", {"value": repr(value)})
+    return Money(float(match[1]), match[2])
+
+
+MonthlyMoney = Annotated[Money, BeforeValidator(parse_money)]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """The name of a secret, never its value."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"secret:{self.name}"
+
+
+def parse_secret_ref(value: Any) -> SecretRef:
+    """`secret:anthropic_api_key` to SecretRef. A value that looks like the secret itself is refused, and not repeated."""
+    if isinstance(value, SecretRef):
+        return value
+    match = re.fullmatch(r"secret:([a-z0-9][a-z0-9_]{0,62})", value) if isinstance(value, str) else None
+    if not match:
+        raise PydanticCustomError(
+            "secret_ref",
+            "expected a reference such as secret:anthropic_api_key (lower case, digits and _), never the value itself",
+        )
+    return SecretRef(match[1])
+
+
+Secret = Annotated[SecretRef, BeforeValidator(parse_secret_ref)]

@@ -1,0 +1,137 @@
+"""Deployment: what every host should be, as plain frozen data. The output of the compiler and the input of everything else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class SecretPart:
+    """The place of a secret's value inside a file. The value itself is never part of a Deployment.
+
+    quoting: `raw` puts the bytes as they are, `shell` as one single-quoted shell word.
+    """
+
+    name: str
+    quoting: Literal["raw", "shell"] = "raw"
+
+
+Text = tuple[str | SecretPart, ...]
+"""A file's content: literal text and the places of secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file on a host. `path` is absolute; `mode` is the permission bits; `owner` and `group` are numeric ids."""
+
+    path: str
+    text: Text
+    mode: int = 0o644
+    owner: int = 0
+    group: int = 0
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        return tuple(part.name for part in self.text if isinstance(part, SecretPart))
+
+    def content(self, value_of: Callable[[str], str]) -> bytes:
+        """The bytes that land on the host. `value_of` gives a secret's value by name and may raise MeshError."""
+        return "".join(
+            part if isinstance(part, str) else _quoted(value_of(part.name), part.quoting) for part in self.text
+        ).encode()
+
+    def sha256(self, value_of: Callable[[str], str]) -> str:
+        return hashlib.sha256(self.content(value_of)).hexdigest()
+
+
+def _quoted(value: str, quoting: Literal["raw", "shell"]) -> str:
+    return value if quoting == "raw" else "'" + value.replace("'", "'\\''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of a stack, as drift compares it. `definition` is the Compose service, labels included."""
+
+    name: str
+    container: str
+    image: str
+    digest: str
+    environment: Mapping[str, str]
+    definition: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """An HTTP GET through the published port that must answer below 400 once the stack is up."""
+
+    url: str
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class StackRelease:
+    """One stack on one host: a Compose project of the same name in `directory`.
+
+    after: names of stacks (on any host) that have to be up first.
+    volumes: named volumes with state worth keeping (never deleted).
+    """
+
+    name: str
+    kind: str
+    directory: str
+    files: tuple[File, ...]
+    services: tuple[Service, ...]
+    probe: Probe | None = None
+    after: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OllamaModels:
+    """The models that an Ollama must hold: tags, by the stack that serves them."""
+
+    stack: str
+    container: str
+    url: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostDeployment:
+    """Everything that one host should be."""
+
+    name: str
+    address: str
+    root: str
+    stacks: tuple[StackRelease, ...] = ()
+    ollamas: tuple[OllamaModels, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What the live gateway must list: its base URL, the groups, and the fallbacks of each group in order."""
+
+    url: str
+    key: str
+    """Name of the secret that opens the gateway's listing."""
+    groups: tuple[str, ...]
+    fallbacks: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The whole mesh, compiled."""
+
+    mesh: str
+    hosts: Mapping[str, HostDeployment] = field(default_factory=dict)
+    gateway: Gateway | None = None
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """Every secret that some file needs."""
+        return frozenset(
+            name for host in self.hosts.values() for stack in host.stacks for file in stack.files for name in file.secret_names
+        )

@@ -1,0 +1,100 @@
+"""Observed: what every host is, in the same shape as a Deployment. Facts fill it; nothing here does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedFile:
+    """A file below the mesh's root on a host."""
+
+    sha256: str
+    mode: int
+    owner: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedContainer:
+    """A container of a managed project, or a foreign one (then only name, project, service, image and state are filled)."""
+
+    id: str
+    name: str
+    project: str
+    service: str
+    image: str
+    """The reference it was made from."""
+    image_id: str
+    state: str
+    """running, exited, created, restarting, paused, dead"""
+    health: str
+    """healthy, unhealthy, starting, or empty when the container has no health check"""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: tuple[str, ...] = ()
+    """NAME=value pairs as the engine lists them."""
+    config_hash: str = ""
+    """Compose's own hash of the service (label com.docker.compose.config-hash)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedService:
+    """What the last successful apply wrote down about a service."""
+
+    digest: str
+    config_hash: str
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRelease:
+    """`.release.json` of a stack."""
+
+    release: str
+    at: str
+    by: str
+    services: Mapping[str, RecordedService] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedHost:
+    """One host, from one round trip."""
+
+    name: str
+    engine: str
+    """Docker Engine version"""
+    compose: str
+    files: Mapping[str, ObservedFile] = field(default_factory=dict)
+    containers: tuple[ObservedContainer, ...] = ()
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Image reference -> id, of the images present that the deployment names."""
+    releases: Mapping[str, RecordedRelease] = field(default_factory=dict)
+    lock: str = ""
+    """Who holds the apply lock and since when; empty when nobody does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Something that could not be read. Never to be confused with "there is nothing"."""
+
+    why: str
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedGateway:
+    """The live gateway's own list of groups and fallbacks."""
+
+    groups: tuple[str, ...]
+    fallbacks: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The whole mesh as it is."""
+
+    hosts: Mapping[str, ObservedHost | Unknown] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, str] | Unknown] = field(default_factory=dict)
+    """Ollama stack -> tag -> manifest digest"""
+    gateway: ObservedGateway | Unknown | None = None

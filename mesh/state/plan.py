@@ -1,0 +1,52 @@
+"""Plan: the one diff of Deployment and Observed. `plan` prints it, `apply` does it, `drift` reports it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Subject = Literal["file", "service", "container", "model", "route", "image"]
+Verb = Literal["create", "update", "remove", "restart"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that is not as the spec says.
+
+    name: what it is about (a path, a service, a model tag, a route).
+    why:  one sentence with the difference; values of secrets never appear in it.
+    """
+
+    host: str
+    stack: str
+    subject: Subject
+    name: str
+    verb: Verb
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CannotTell:
+    """A host or service that could not be read, so that nothing can be said about it."""
+
+    where: str
+    why: str
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All differences, in a stable order, and what could not be read."""
+
+    changes: tuple[Change, ...] = ()
+    unknown: tuple[CannotTell, ...] = ()
+    foreign: tuple[str, ...] = ()
+    """`host/container` names that run beside the mesh: reported, never touched."""
+
+    @property
+    def clean(self) -> bool:
+        return not self.changes and not self.unknown
+
+    def stacks(self, host: str) -> tuple[str, ...]:
+        """The host's stacks with at least one change, in order of first appearance."""
+        return tuple(dict.fromkeys(change.stack for change in self.changes if change.host == host))
