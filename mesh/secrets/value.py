@@ -1,0 +1,47 @@
+"""A secret's value in memory, wrapped so that it cannot be printed by accident."""
+
+from __future__ import annotations
+
+_REDACTED = "[REDACTED]"
+_SHORTEST = 6
+"""Values below this many characters are not searched for in text: they would blank out ordinary words."""
+
+_seen: set[str] = set()
+
+
+class Secret:
+    """The value of a secret. Printing, formatting and pickling never show it; `reveal` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        if len(value) >= _SHORTEST:
+            _seen.add(value)
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return _REDACTED
+
+    __str__ = __repr__
+
+    def __format__(self, _spec: str) -> str:
+        return _REDACTED
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a secret is never pickled")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def redact(text: str) -> str:
+    """`text` without the values of any secret that this process has opened: the net below every error message."""
+    for value in sorted(_seen, key=len, reverse=True):
+        text = text.replace(value, _REDACTED)
+    return text
