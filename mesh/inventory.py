@@ -15,7 +15,7 @@ from mesh.paths import STACKS
 if TYPE_CHECKING:
     from mesh.compile import StackLibrary
     from mesh.compile.images import ImageLock
-    from mesh.secrets import SecretStore
+    from mesh.secrets.store import SecretStore
     from mesh.spec.load import LoadedSpec
     from mesh.spec.mesh import Mesh
     from mesh.state.deployment import Deployment
@@ -41,7 +41,7 @@ class Inventory:
     @cached_property
     def secrets(self) -> SecretStore:
         """Every secret that the spec may refer to, by name."""
-        from mesh.secrets import SecretStore
+        from mesh.secrets.store import SecretStore
 
         return SecretStore(self.dir, self.mesh.secrets)
 

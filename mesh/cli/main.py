@@ -97,7 +97,10 @@ def check(
     inventory: Dir = None,
     format: Annotated[Literal["text", "json", "github", "sarif"], typer.Option(help="How findings are written.")] = "text",
 ) -> int:
-    """Validate the spec, offline: every finding with its rule, file:line:column, and how to mend it."""
+    """Validate the spec, offline.
+
+    Every finding carries its rule, file:line:column, what is wrong and how to mend it. Exit 0: clean, 1: errors.
+    """
     from mesh.cli.check import run
 
     return run(_folder(ctx, inventory), format=format)
@@ -109,7 +112,10 @@ def render(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")],
     inventory: Dir = None,
 ) -> int:
-    """Write exactly what would land, DIR/<host>/...; secret values as placeholders."""
+    """Write what would land on the hosts to DIR.
+
+    Byte for byte, as DIR/<host>/...; only values of secrets are placeholders.
+    """
     from mesh.cli.render import run
 
     return run(_folder(ctx, inventory), out=out)
@@ -117,7 +123,10 @@ def render(
 
 @app.command()
 def plan(ctx: typer.Context, inventory: Dir = None, hosts: Hosts = None, stacks: Stacks = None, json: Json = False) -> int:
-    """Show what differs between the spec and the hosts, and why. Exit 0: nothing, 2: changes, 1: error."""
+    """Show what apply would change, and why.
+
+    Exit 0: nothing, 2: changes, 1: error.
+    """
     from mesh.cli.plan import run
 
     return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), as_json=json)
@@ -131,7 +140,10 @@ def apply(
     stacks: Stacks = None,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before changing things.")] = False,
 ) -> int:
-    """Make the hosts what the spec says: plan, confirm, do it, verify."""
+    """Make the hosts what the spec says.
+
+    Shows the plan, asks, does it, and verifies by probing.
+    """
     from mesh.cli.apply import run
 
     return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), yes=yes)
@@ -145,7 +157,10 @@ def drift(
     stacks: Stacks = None,
     format: Annotated[Literal["text", "json", "github", "junit"], typer.Option(help="How drift is written.")] = "text",
 ) -> int:
-    """Compare the hosts with the spec, reading only, for CI. Exit 0: none, 2: drift, 1: could not tell."""
+    """Compare hosts and spec for CI; reads only.
+
+    Exit 0: none, 2: drift, 1: could not tell.
+    """
     from mesh.cli.drift import run
 
     return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), format=format)
@@ -163,7 +178,10 @@ def ask(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the answer.")] = 300,
     json: Json = False,
 ) -> int:
-    """Send one request through the gateway: the answer, who answered, the fallbacks tried, the cost."""
+    """Send one request through the gateway.
+
+    Prints the answer, who answered, the fallbacks tried and the cost.
+    """
     from mesh.cli.ask import run
 
     return run(_folder(ctx, inventory), route=route, text=text, client=client, timeout=timeout, as_json=json)
@@ -171,7 +189,7 @@ def ask(
 
 @app.command()
 def lock(ctx: typer.Context, inventory: Dir = None) -> int:
-    """Resolve every image to its digest and write images.lock."""
+    """Pin every image by digest in images.lock."""
     from mesh.cli.lock import run
 
     return run(_folder(ctx, inventory))
@@ -183,7 +201,10 @@ def secrets_init(
     inventory: Dir = None,
     replace: Annotated[bool, typer.Option("--replace", help="Start anew where secrets.age belongs to another key.")] = False,
 ) -> int:
-    """Make a key if there is none, and every secret of the mesh's own that is missing. Never overwrites one."""
+    """Make the key and all own secrets that miss.
+
+    Never overwrites anything; keys of providers are yours to set.
+    """
     from mesh.cli.secrets import init
 
     return init(_folder(ctx, inventory), replace=replace)
@@ -191,7 +212,10 @@ def secrets_init(
 
 @secrets.command("set")
 def secrets_set(ctx: typer.Context, name: SecretName, inventory: Dir = None) -> int:
-    """Set one secret; the value comes from stdin or a hidden prompt, never from the command line."""
+    """Set one secret from stdin or a prompt.
+
+    The value never comes from the command line, where others could see it. One line end at its end is dropped.
+    """
     from mesh.cli.secrets import set_value
 
     return set_value(_folder(ctx, inventory), name)
@@ -199,7 +223,7 @@ def secrets_set(ctx: typer.Context, name: SecretName, inventory: Dir = None) -> 
 
 @secrets.command("list")
 def secrets_list(ctx: typer.Context, inventory: Dir = None, json: Json = False) -> int:
-    """List the names, where each comes from, what uses it, and which are missing. Never a value."""
+    """List names, sources, uses, what is missing."""
     from mesh.cli.secrets import list_names
 
     return list_names(_folder(ctx, inventory), as_json=json)
@@ -207,7 +231,10 @@ def secrets_list(ctx: typer.Context, inventory: Dir = None, json: Json = False) 
 
 @secrets.command("edit")
 def secrets_edit(ctx: typer.Context, inventory: Dir = None) -> int:
-    """Open all secrets in $EDITOR, as a file in memory where the system has one."""
+    """Edit all secrets in $EDITOR.
+
+    The file is in memory where the system has such a place, and gone afterwards.
+    """
     from mesh.cli.secrets import edit
 
     return edit(_folder(ctx, inventory))
@@ -254,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at exit; give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except Exception as error:  # noqa: BLE001  the last line of defence: whatever gets here is a bug of ours
+    except Exception as error:
         return _bug(error)
 
 
@@ -276,9 +303,10 @@ def _usage_error(wrong: typer.TyperException) -> MeshError:
     """Wrong usage in the tool's own form, with the nearest word for a mistyped option (Typer does it for verbs)."""
     context = getattr(wrong, "ctx", None)
     message = wrong.format_message().rstrip(".")
-    if getattr(wrong, "option_name", None) and context is not None:
+    option = getattr(wrong, "option_name", None)
+    if option and context is not None:
         known = [name for parameter in context.command.params for name in parameter.opts]
-        hint = did_you_mean(getattr(wrong, "option_name"), known)
+        hint = did_you_mean(option, known)
         message = message.split(" (Possible options")[0] + (f"; {hint}" if hint else "")
     path = context.command_path if context is not None else "mesh"
     return MeshError(message, mend=f"see {path} --help")

@@ -128,9 +128,7 @@ class AgeFile:
             text = bytes(pyrage.decrypt(sealed, identities)).decode("utf-8")
         except pyrage.DecryptError as error:
             if "No matching keys" in str(error):
-                mend = (
-                    f"use the identity it was made for (${IDENTITY_VARIABLE}), or start anew with `mesh secrets init --replace`"
-                )
+                mend = f"point ${IDENTITY_VARIABLE} at the identity they were made for, or `mesh secrets init --replace`"
                 raise NotOpenableError(
                     "these secrets belong to another key", where=where, why=f"{identity_path()} does not open them", mend=mend
                 ) from None
