@@ -11,6 +11,7 @@ class ObservedFile:
     """A file below the mesh's root on a host."""
 
     sha256: str
+    """Empty for a file that the deployment does not name: only its name matters."""
     mode: int
     owner: int
     group: int
@@ -55,6 +56,8 @@ class RecordedRelease:
     at: str
     by: str
     services: Mapping[str, RecordedService] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    """Paths of the files it wrote, relative to the stack's folder: those the spec no longer has are cleared away."""
 
 
 @dataclass(frozen=True, slots=True)

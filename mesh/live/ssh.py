@@ -1,0 +1,110 @@
+"""Scripts on hosts, over OpenSSH's `ssh`.
+
+OpenSSH is used for observing because it is there, quick to start, and reads the operator's own configuration (jump hosts,
+agents, hardware keys). Host keys are checked against the inventory's known_hosts and nothing else.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh.spec.hosts import Host
+from mesh.state.observed import Unknown
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 60
+"""A docker daemon that hangs answers nothing at all; with hundreds of containers the answer takes a second or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How to reach one host. `folder` is the inventory folder: known_hosts and relative keys are there."""
+
+    name: str
+    host: Host
+    folder: Path
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+    @property
+    def key(self) -> Path | None:
+        return self.folder / Path(self.host.ssh.key).expanduser() if self.host.ssh.key else None
+
+    def command(self) -> list[str]:
+        """The ssh command line that runs a script from stdin."""
+        ssh = self.host.ssh
+        options = {
+            "BatchMode": "yes",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": f'"{self.known_hosts.absolute()}"',
+            "GlobalKnownHostsFile": "/dev/null",
+            "UpdateHostKeys": "no",
+            "ConnectTimeout": str(CONNECT_SECONDS),
+            "ServerAliveInterval": "5",
+            "LogLevel": "ERROR",
+        }
+        arguments = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        if self.key:
+            arguments += ["-o", "IdentitiesOnly=yes", "-i", str(self.key.absolute())]
+        shell = "exec sh -s" if ssh.user == "root" else "exec sudo -n sh -s"
+        return ["ssh", "-T", *arguments, "-p", str(ssh.port), "-l", ssh.user, "--", self.host.address, shell]
+
+
+def run_script(target: Target, script: str) -> str | Unknown:
+    """What the script printed on the host, or why it could not be run, in the operator's terms."""
+    if target.key and not target.key.is_file():
+        return Unknown(f"the ssh key {target.key} is not there", f"set hosts.{target.name}.ssh.key, or make it with ssh-keygen")
+    try:
+        done = subprocess.run(target.command(), input=script.encode(), capture_output=True, timeout=ANSWER_SECONDS, check=False)
+    except FileNotFoundError:
+        return Unknown("there is no ssh on this machine", "install the OpenSSH client")
+    except subprocess.TimeoutExpired:
+        return Unknown(
+            f"no answer within {ANSWER_SECONDS} s, although ssh connected",
+            f"look whether docker hangs there: ssh {_there(target)} docker ps",
+        )
+    if done.returncode:
+        return explain(target, done.returncode, done.stderr.decode("utf-8", "replace"))
+    return done.stdout.decode("utf-8", "replace")
+
+
+def explain(target: Target, code: int, stderr: str) -> Unknown:
+    """The cause of a failed ssh, from what OpenSSH and sudo say (their texts are stable; exit 255 is ssh's own)."""
+    text = " ".join(stderr.split())
+    address, port = target.host.address, target.host.ssh.port
+    entry = address if port == 22 else f"[{address}]:{port}"
+    learn = f"ssh-keyscan -t ed25519 -p {port} {address}, compare it with `ssh-keygen -lf` on the host's own console"
+    add = f"{learn}, then add the line to {target.known_hosts}"
+    if "HOST IDENTIFICATION HAS CHANGED" in text:
+        return Unknown(
+            "its host key has changed: it was reinstalled, or something else answers at its address",
+            f"if it was reinstalled: ssh-keygen -f {target.known_hosts} -R '{entry}'; {add}",
+        )
+    if "Host key verification failed" in text or "host key is known" in text:
+        return Unknown(f"its host key is not known: {target.known_hosts} has none for {entry}", add)
+    if "Permission denied" in text and code == 255:
+        user = target.host.ssh.user
+        mend = f"ssh-copy-id -p {port} {_there(target)}, or set hosts.{target.name}.ssh.user and .key"
+        return Unknown(f"it refuses to let {user} in: {_reason(stderr)}", mend)
+    if "sudo" in text and ("password" in text or "authentication" in text):
+        return Unknown(
+            f"{target.host.ssh.user} may not run sudo without a password there",
+            f"let it (`{target.host.ssh.user} ALL=(root) NOPASSWD: ALL` in sudoers), or set hosts.{target.name}.ssh.user to root",
+        )
+    if code == 255:
+        return Unknown(f"not reachable: {_reason(stderr)}", f"is it on, and is hosts.{target.name}.address right ({address})?")
+    return Unknown(f"the remote shell ended with {code}: {_reason(stderr)}", f"try: ssh {_there(target)} sh -c true")
+
+
+def _there(target: Target) -> str:
+    return f"{target.host.ssh.user}@{target.host.address}"
+
+
+def _reason(stderr: str) -> str:
+    """The last thing that ssh said."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return lines[-1].removeprefix("ssh: ") if lines else "no reason given"

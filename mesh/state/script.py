@@ -1,0 +1,178 @@
+"""The POSIX sh script that observes a host in one round trip. It only reads.
+
+It needs sh, docker, ls, sha256sum, od and tr (all of them in BusyBox) and goes to `sh -s` on stdin, so that nothing of it
+is on a command line. `mesh.state.parse` reads what it prints:
+
+    <boundary> <section> [argument]
+    ...lines of the section...
+
+The boundary is random and chosen for each run, so no file, label or banner can forge a section; whatever a login shell
+prints before the first one is ignored, and a missing `end` section means that the output was cut short.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from mesh.state.deployment import HostDeployment
+
+SAFE = "A-Za-z0-9._/@:+,=~%-"
+"""File names of these characters only are listed in bulk. Every other name is listed alone, in hexadecimal."""
+
+
+def observe_script(host: HostDeployment, *, mesh: str, docker: str, boundary: str) -> str:
+    """The script for one host. `boundary` is any unpredictable word; `docker` is the host's docker command."""
+    stacks = [stack.name for stack in host.stacks]
+    files = [file.path for stack in host.stacks for file in stack.files]
+    listed = {f"{host.root}/stacks/{stack}" for stack in stacks}
+    folders = [folder for folder in dict.fromkeys(path.rpartition("/")[0] for path in files) if folder not in listed]
+    images = sorted({service.image for stack in host.stacks for service in stack.services})
+    settings = {
+        "b": boundary,
+        "root": host.root,
+        "docker": docker,
+        "safe": SAFE,
+        "containers": _containers_template(mesh, stacks),
+        "images": '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}',
+    }
+    head = "\n".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    lists = {"folders": folders, "files": files, "refs": images}
+    body = _BODY
+    for name, words in lists.items():
+        body = body.replace(f"@{name}@", _words(words))
+    return f"{head}\n{body}"
+
+
+def _words(values: Iterable[str]) -> str:
+    return " ".join(shlex.quote(value) for value in values)
+
+
+def _containers_template(mesh: str, stacks: Iterable[str]) -> str:
+    """Go template for `docker inspect`: one JSON object a line; environment and labels of our own containers only."""
+    ours = " ".join([f'(eq (index $l "mesh.name") "{mesh}")', *(f'(eq $p "{stack}")' for stack in stacks)])
+    return (
+        '{{$l := .Config.Labels}}{{$p := index $l "com.docker.compose.project"}}'
+        '{"id":{{json .Id}},"name":{{json .Name}},"project":{{json $p}}'
+        ',"service":{{json (index $l "com.docker.compose.service")}}'
+        ',"image":{{json .Config.Image}},"state":{{json .State.Status}}'
+        f"{{{{if or {ours} false}}}}"
+        ',"image_id":{{json .Image}},"labels":{{json $l}},"env":{{json .Config.Env}}'
+        ',"health":{{with .State.Health}}{{json .Status}}{{else}}""{{end}}'
+        "{{end}}}"
+    )
+
+
+# Everything is in one function that is called on the last line: a script cut short does nothing, and no command can eat
+# the rest of the script from stdin. The Compose version is asked for beside the other work, because its plugin is slow to
+# start. A container that goes away between `ps` and `inspect` is an error of inspect: ask again.
+_BODY = r"""
+LC_ALL=C
+PATH=$PATH:/usr/local/bin:/usr/local/sbin:/usr/sbin:/sbin
+export LC_ALL PATH
+
+say() { printf '\n%s %s\n' "$b" "$*"; }
+
+hex() { printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
+
+odd() { # a file whose name is not safe to print: its attributes, the hexadecimal name, its hash
+    say odd "$(hex "$1")"
+    ls -ldn -- "$1" | head -n 1
+    if [ "$2" = hash ]; then sha256sum <"$1"; fi
+}
+
+observe_docker() {
+    out=$($docker version --format '{{.Server.Version}}' 2>&1) || {
+        say failed $?
+        printf '%s' "$out"
+        return
+    }
+    say engine
+    printf '%s' "$out"
+    set -- @refs@
+    if [ $# -gt 0 ]; then
+        say images
+        $docker image inspect --format "$images" "$@" 2>/dev/null
+    fi
+    tries=0
+    while :; do
+        ids=$($docker ps -aq --no-trunc 2>&1) || {
+            say failed $?
+            printf '%s' "$ids"
+            return
+        }
+        say containers
+        [ -n "$ids" ] || return
+        $docker inspect --type container --format "$containers" $ids 2>/dev/null && return
+        tries=$((tries + 1))
+        if [ $tries -ge 4 ]; then
+            say failed 1
+            $docker inspect --type container --format "$containers" $ids 2>&1 >/dev/null
+            return
+        fi
+    done
+}
+
+observe_files() {
+    set --
+    for dir in @folders@ "$root"/stacks/*; do
+        [ -d "$dir" ] || continue
+        if ! [ -r "$dir" ] || ! [ -x "$dir" ]; then
+            say denied "$(hex "$dir")"
+            continue
+        fi
+        for file in "$dir"/* "$dir"/.[!.]* "$dir"/..?*; do
+            [ -f "$file" ] || [ -h "$file" ] || continue
+            case $file in
+            *[!$safe]*) odd "$file" ;;
+            *) set -- "$@" "$file" ;;
+            esac
+        done
+    done
+    if [ $# -gt 0 ]; then
+        say files
+        ls -ldn "$@"
+    fi
+    set --
+    for file in @files@; do
+        [ -f "$file" ] || continue
+        if ! [ -r "$file" ]; then
+            say denied "$(hex "$file")"
+            continue
+        fi
+        case $file in
+        *[!$safe]*) odd "$file" hash ;;
+        *) set -- "$@" "$file" ;;
+        esac
+    done
+    if [ $# -gt 0 ]; then
+        say hashes
+        sha256sum "$@"
+    fi
+    for file in "$root"/stacks/*/.release.json; do
+        [ -f "$file" ] || continue
+        stack=${file%/.release.json}
+        say release "$(hex "${stack##*/}")"
+        cat "$file"
+    done
+    if [ -d "$root/lock" ]; then
+        say lock
+        cat "$root/lock/holder" 2>/dev/null
+    fi
+}
+
+observe() {
+    {
+        $docker compose version --short 2>&1
+        say compose-exit $?
+    } | {
+        observe_files
+        observe_docker
+        say compose
+        cat
+    }
+    say end
+}
+
+observe </dev/null
+"""
