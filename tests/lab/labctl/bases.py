@@ -1,0 +1,123 @@
+"""The base images: Debian's slim images where a container registry can be reached, else made from the Debian archive."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+
+from labctl.engine import Engine
+from labctl.settings import PREFIX, cache
+from labctl.shell import apt_install, run, say, step, tail, unmount_below
+from mesh.errors import MeshError
+
+HUB = "registry-1.docker.io"
+ARCHIVE = "http://deb.debian.org/debian"
+SECURITY = "http://deb.debian.org/debian-security"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+SUITES = ("trixie", "bookworm")
+
+NOT_IN_A_SLIM_IMAGE = ("var/cache/apt", "var/lib/apt/lists", *(f"usr/share/{name}" for name in ("doc", "info", "locale", "man")))
+
+
+def base_tag(suite: str) -> str:
+    return f"{PREFIX}/debian:{suite}-slim"
+
+
+def registry_in_reach(seconds: float = 3) -> bool:
+    """Whether Docker Hub's registry answers. LAB_OFFLINE=1 says no without asking."""
+    if os.environ.get("LAB_OFFLINE") == "1":
+        return False
+    connection = http.client.HTTPSConnection(HUB, timeout=seconds, context=ssl.create_default_context())
+    try:
+        connection.request("GET", "/v2/")
+        return connection.getresponse().status in (200, 401)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def ensure_base(engine: Engine, suite: str) -> str:
+    """The id of the base image, pulled or made if it is not there yet."""
+    tag = base_tag(suite)
+    known = engine.docker("image", "inspect", "--format", "{{.Id}}", tag, check=False)
+    if known.returncode == 0:
+        return known.stdout.strip()
+    if suite not in SUITES:
+        raise MeshError(f"no base image for Debian {suite}", where="tests/lab/images", mend=f"use one of {', '.join(SUITES)}")
+    if not (registry_in_reach() and _pull(engine, suite, tag)):
+        _make(engine, suite, tag)
+    return engine.docker("image", "inspect", "--format", "{{.Id}}", tag).stdout.strip()
+
+
+def _pull(engine: Engine, suite: str, tag: str) -> bool:
+    with step(f"pulling debian:{suite}-slim"):
+        pulled = engine.docker("pull", "--quiet", f"debian:{suite}-slim", check=False)
+    if pulled.returncode:
+        say(f"debian:{suite}-slim cannot be pulled, making it from the Debian archive instead: {tail(pulled.stderr, 1)}")
+        return False
+    engine.docker("tag", f"debian:{suite}-slim", tag)
+    return True
+
+
+def _make(engine: Engine, suite: str, tag: str) -> None:
+    if os.geteuid() != 0:
+        raise MeshError(
+            f"{tag} cannot be made",
+            where="lab",
+            why=f"no container registry within reach ({HUB}), and debootstrap takes root",
+            mend="run this as root, or where a registry can be reached",
+        )
+    programs = {"debootstrap": "debootstrap", "tar": "tar"}
+    if not Path(KEYRING).exists():
+        programs["debian-archive-keyring"] = "debian-archive-keyring"
+    apt_install(programs, f"{tag}, with no container registry within reach,")
+    root = cache() / f"debootstrap-{suite}"
+    with step(f"making {tag} from {ARCHIVE} with debootstrap (about 30 s)"):
+        _remove(root)
+        root.mkdir(parents=True)
+        # An older debootstrap has no script for a newer suite; bookworm's fits.
+        script = next(path for name in (suite, "bookworm") if (path := Path("/usr/share/debootstrap/scripts", name)).exists())
+        run(["debootstrap", "--variant=minbase", f"--keyring={KEYRING}", suite, str(root), ARCHIVE, str(script)])
+        _slim(root, suite)
+        _import(engine, root, tag)
+        _remove(root)
+
+
+def _slim(root: Path, suite: str) -> None:
+    for folder in NOT_IN_A_SLIM_IMAGE:
+        shutil.rmtree(root / folder, ignore_errors=True)
+        (root / folder).mkdir(parents=True)
+    (root / "etc/apt/sources.list").write_text(
+        f"deb {ARCHIVE} {suite} main\ndeb {ARCHIVE} {suite}-updates main\ndeb {SECURITY} {suite}-security main\n"
+    )
+    # Package downloads and lists in an image layer are dead weight, as in Debian's own images.
+    (root / "etc/apt/apt.conf.d/docker-clean").write_text(
+        'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };\n'
+        'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
+    )
+    # No service starts while packages are installed in a build; systemd starts them at boot.
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    for name in ("etc/resolv.conf", "etc/hostname"):
+        (root / name).unlink(missing_ok=True)
+
+
+def _import(engine: Engine, root: Path, tag: str) -> None:
+    with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as tar:
+        assert tar.stdout is not None
+        engine.docker("import", "--change", 'CMD ["bash"]', "-", tag, stdin=tar.stdout)
+    if tar.returncode:
+        engine.docker("rmi", tag, check=False)
+        raise MeshError(f"tar of {root} failed with status {tar.returncode}", where="lab")
+
+
+def _remove(root: Path) -> None:
+    if root.exists():
+        unmount_below(root)
+        shutil.rmtree(root)
