@@ -34,7 +34,7 @@ progress() { # reads pip's lines; says how far it is: one line on a terminal, on
     while IFS= read -r line; do
         printf '%s\n' "$line" >>.venv/pip.log
         case "$line" in
-        Collecting*) count=$((count + 1)) ;;
+        Collecting* | Processing*) count=$((count + 1)) ;;
         Installing*) if [ -t 2 ]; then printf '\r' >&2; fi && say "  unpacking $count packages" && continue ;;
         *) continue ;;
         esac

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mesh.errors import MeshError
@@ -38,14 +38,18 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder for one writer at a time; a second one waits. The lock ends with the process, however it ends."""
+def exclusive(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the folder for one writer at a time; a second one is told once (`waiting`) and waits. The lock ends with the process, however it ends."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise MeshError("the folder cannot be opened", where=str(folder), why=error.strerror or str(error)) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

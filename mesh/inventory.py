@@ -13,8 +13,8 @@ from mesh.errors import MeshError
 from mesh.paths import STACKS
 
 if TYPE_CHECKING:
-    from mesh.compile import StackLibrary
     from mesh.compile.images import ImageLock
+    from mesh.compile.library import StackLibrary
     from mesh.secrets.store import SecretStore
     from mesh.spec.load import LoadedSpec
     from mesh.spec.mesh import Mesh
@@ -55,19 +55,19 @@ class Inventory:
     @cached_property
     def library(self) -> StackLibrary:
         """The stack folders: the mesh's own and the operator's."""
-        from mesh.compile import StackLibrary
+        from mesh.compile.library import StackLibrary
 
         return StackLibrary.load(STACKS, self.dir, self.mesh)
 
     @cached_property
     def _deployment(self) -> Deployment:
-        from mesh.compile import compile_mesh
+        from mesh.compile.compiler import compile_mesh
 
         return compile_mesh(self.mesh, self.library, self.lock, self.secrets.fingerprint)
 
     @cached_property
     def _preview(self) -> Deployment:
-        from mesh.compile import compile_mesh
+        from mesh.compile.compiler import compile_mesh
 
         return compile_mesh(self.mesh, self.library, self.lock, self.secrets.placeholder_fingerprint)
 

@@ -61,7 +61,7 @@ def _folder(ctx: typer.Context, given: Path | None) -> Path:
     if os.environ.get("MESH_INVENTORY"):
         return Path(os.environ["MESH_INVENTORY"])
     here = Path("inventory")
-    return here if any((here / name).is_file() for name in ("mesh.yaml", "mesh.py")) else INVENTORY
+    return here if any((here / name).is_file() for name in ("mesh.yaml", "mesh.yml", "mesh.py")) else INVENTORY
 
 
 @app.callback(invoke_without_command=True)

@@ -45,7 +45,7 @@ def fetch(name: str, source: SecretSource, folder: Path) -> Secret:
         mend = "its own words, if any, are above; run the command by hand"
         raise MeshError(f"{program} failed with exit code {done.returncode}", where=where, mend=mend)
     try:
-        value = one_line_end_less(done.stdout.decode("utf-8"))
+        value = without_line_end(done.stdout.decode("utf-8"))
     except UnicodeDecodeError:
         raise MeshError(f"{program} printed something else than UTF-8 text", where=where) from None
     if not value.strip():
@@ -53,6 +53,6 @@ def fetch(name: str, source: SecretSource, folder: Path) -> Secret:
     return Secret(value)
 
 
-def one_line_end_less(text: str) -> str:
+def without_line_end(text: str) -> str:
     """`text` without the line end that every tool puts after a value."""
     return text.removesuffix("\n").removesuffix("\r")
