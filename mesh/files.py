@@ -39,7 +39,10 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
 
 @contextlib.contextmanager
 def exclusive(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the folder for one writer at a time; a second one is told once (`waiting`) and waits. The lock ends with the process, however it ends."""
+    """Hold the folder for one writer at a time. A second one is told once (`waiting`), and waits.
+
+    The lock ends with the process, however that ends.
+    """
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:

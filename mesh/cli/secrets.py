@@ -158,13 +158,13 @@ def _say_what_is_missing(mesh: Mesh, present: frozenset[str]) -> None:
     from mesh.secrets.own import own_secrets, uses
 
     own = own_secrets(mesh)
-    for name, used_by in sorted(uses(mesh).items()):
-        if name not in present and name not in mesh.secrets:
-            note(f"missing: {name} (for {', '.join(used_by)}): {_mend(name, own)}")
-
-
-def _mend(name: str, own: dict[str, str]) -> str:
-    return "mesh secrets init" if name in own else f"mesh secrets set {name}"
+    missing = sorted(set(uses(mesh)) - present - set(mesh.secrets))
+    to_make = [name for name in missing if name in own]
+    to_set = [name for name in missing if name not in own]
+    if to_make:
+        note(f"missing, and made by `mesh secrets init`: {', '.join(to_make)}")
+    if to_set:
+        note(f"missing, and yours to set with `mesh secrets set NAME`: {', '.join(to_set)}")
 
 
 @contextmanager
