@@ -38,10 +38,13 @@ class File:
         return tuple(part.name for part in self.text if isinstance(part, SecretPart))
 
     def content(self, value_of: Callable[[str], str]) -> bytes:
-        """The bytes that land on the host. `value_of` gives a secret's value by name and may raise MeshError."""
+        """The bytes that land on the host. `value_of` gives a secret's value by name and may raise MeshError.
+
+        Bytes of the operator's files that are not UTF-8 are kept as surrogates in `text`.
+        """
         return "".join(
             part if isinstance(part, str) else _quoted(value_of(part.name), part.quoting) for part in self.text
-        ).encode()
+        ).encode("utf-8", "surrogateescape")
 
     def sha256(self, value_of: Callable[[str], str]) -> str:
         return hashlib.sha256(self.content(value_of)).hexdigest()

@@ -1,0 +1,191 @@
+"""compile_mesh: the spec, the stack folders and the image lock in, the Deployment out. Pure: no I/O, no clock, no randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mesh.compile.digest import service_digest
+from mesh.compile.gateway import expected_gateway
+from mesh.compile.images import ImageLock
+from mesh.compile.library import PLAIN, StackFolder, StackLibrary
+from mesh.compile.plain import edit_plain
+from mesh.compile.stack import Instance, Placement
+from mesh.compile.template import escape_dollars, render_template
+from mesh.compile.yamltext import dump_compose
+from mesh.errors import MeshError
+from mesh.spec.mesh import Mesh
+from mesh.state.deployment import Deployment, File, HostDeployment, OllamaModels, Probe, SecretPart, Service, StackRelease, Text
+
+SECRETS_ENV = "secrets/env"
+DIGEST = "mesh.digest"
+
+
+def compile_mesh(mesh: Mesh, library: StackLibrary, lock: ImageLock, fingerprint: Callable[[str], str]) -> Deployment:
+    """The whole mesh.
+
+    fingerprint: a keyed hash of a secret's value by the secret's name; it goes into the digests, the value never does.
+    The spec must have passed `mesh check`: names that resolve to nothing raise KeyError.
+    """
+    placements = library.placements(mesh)
+    releases = {name: _Compilation(mesh, library, lock, fingerprint, placements, name).release() for name in placements}
+    hosts = {
+        name: HostDeployment(
+            name=name,
+            address=host.address,
+            root=mesh.root,
+            stacks=tuple(releases[each.name] for each in placements.values() if each.host_name == name),
+            ollamas=tuple(_models(mesh, placements[each]) for each, it in mesh.ollamas.items() if it.on == name),
+        )
+        for name, host in mesh.hosts.items()
+    }
+    return Deployment(mesh=mesh.mesh, hosts=hosts, gateway=expected_gateway(mesh, placements))
+
+
+def _models(mesh: Mesh, place: Placement) -> OllamaModels:
+    tags = {_full_tag(model.tag) for model in mesh.models.values() if model.at == place.name and model.tag}
+    return OllamaModels(place.name, container_name(place.name, "ollama"), place.url, tuple(sorted(tags)))
+
+
+def _full_tag(tag: str) -> str:
+    """As Ollama lists it: `nomic-embed-text` is `nomic-embed-text:latest`."""
+    return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
+
+
+def container_name(stack: str, service: str) -> str:
+    """Compose's own naming of the one container of a service."""
+    return f"{stack}-{service}-1"
+
+
+class _Compilation:
+    """One stack on its way to a StackRelease."""
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        library: StackLibrary,
+        lock: ImageLock,
+        fingerprint: Callable[[str], str],
+        placements: Mapping[str, Placement],
+        name: str,
+    ) -> None:
+        self.mesh, self.fingerprint, self.placements, self.name = mesh, fingerprint, placements, name
+        self.folder: StackFolder = library.folders[name]
+        self.defaults = library.defaults
+        self.place = placements[name]
+        self.directory = f"{mesh.root}/stacks/{name}"
+        self.images = {service: lock.pin(image) for service, image in library.images(mesh, name).items()}
+        if "." in name:
+            raise MeshError(
+                f"a stack cannot be called {name}",
+                where=f"stacks.{name}",
+                why="its name is the name of a Compose project, which may hold lower case letters, digits, - and _ only",
+            )
+
+    def release(self) -> StackRelease:
+        return self._own() if self.folder.contract else self._plain()
+
+    def _own(self) -> StackRelease:
+        contract = self.folder.contract
+        assert contract is not None
+        declared = self.mesh.stacks.get(self.name)
+        memory = (declared.memory if declared else None) or contract.memory
+        instance = Instance(self.place, self.mesh, self.images, memory, self.placements)
+        secrets = contract.secrets(instance)
+        files = self._folder_files()
+        files |= {path: self._file(path, text) for path, text in contract.files(instance).items()}
+        if secrets:
+            env: list[str | SecretPart] = []
+            for variable, secret in sorted(secrets.items()):
+                env += [f"{variable}=", SecretPart(secret.name, "shell"), "\n"]
+            files[SECRETS_ENV] = self._file(SECRETS_ENV, tuple(env))
+        project = render_template(self.folder, instance, self.defaults)
+        for name, definition in project["services"].items():
+            if name not in self.images:
+                raise MeshError(
+                    f"service {name} has no image", where=str(self.folder.path / "stack.py"), mend="add it to `images=`"
+                )
+            definition["labels"] = {**definition.get("labels", {}), **self._labels()}
+            definition["labels"][DIGEST] = service_digest(definition, project, files, self.fingerprint)
+        project = {"name": self.name, **{key: value for key, value in project.items() if key != "name"}}
+        files[PLAIN] = self._file(PLAIN, _banner(self.folder) + dump_compose(escape_dollars(project)))
+        after = tuple(each.name for each in self.placements.values() if each.kind in contract.after)
+        probe = Probe(self.place.url + contract.probe) if contract.probe and self.place.port else None
+        return self._release(files, project, probe, after, contract.volumes)
+
+    def _plain(self) -> StackRelease:
+        files = self._folder_files()
+        declared = self.mesh.stacks[self.name]
+        for name, secret in declared.secrets.items():
+            files[f"secrets/{name}"] = self._file(f"secrets/{name}", (SecretPart(secret.name),))
+        project = self.folder.parsed()
+        also = (".env",) if "$" in self.folder.compose else ()
+        labels: dict[str, dict[str, str]] = {}
+        for name, definition in project["services"].items():
+            if name in self.images:
+                definition["image"] = self.images[name]
+            definition["labels"] = {**_pairs(definition.get("labels")), **self._labels()}
+            definition["labels"][DIGEST] = service_digest(definition, project, files, self.fingerprint, also)
+            labels[name] = {**self._labels(), DIGEST: definition["labels"][DIGEST]}
+        text = edit_plain(self.folder, self.name, self.images, labels)
+        files[PLAIN] = self._file(PLAIN, _banner(self.folder) + text)
+        volumes = tuple(str(name) for name in project.get("volumes") or {})
+        return self._release(files, project, None, (), volumes)
+
+    def _release(
+        self,
+        files: Mapping[str, File],
+        project: Mapping[str, Any],
+        probe: Probe | None,
+        after: tuple[str, ...],
+        volumes: tuple[str, ...],
+    ) -> StackRelease:
+        services = tuple(
+            Service(
+                name=name,
+                container=str(definition.get("container_name") or container_name(self.name, name)),
+                image=str(definition.get("image") or f"{self.name}-{name}"),
+                digest=definition["labels"][DIGEST],
+                environment=_environment(definition.get("environment"), literal=self.folder.contract is not None),
+                definition=definition,
+            )
+            for name, definition in project["services"].items()
+        )
+        ordered = tuple(files[path] for path in sorted(files))
+        return StackRelease(self.name, self.place.kind, self.directory, ordered, services, probe, after, volumes)
+
+    def _labels(self) -> dict[str, str]:
+        return {"mesh.name": self.mesh.mesh, "mesh.stack": self.name}
+
+    def _folder_files(self) -> dict[str, File]:
+        return {path: File(f"{self.directory}/{path}", (each.text,), each.mode) for path, each in self.folder.files.items()}
+
+    def _file(self, path: str, text: str | Text) -> File:
+        """A generated file. One that holds a secret is readable by root alone, and so is everything under secrets/."""
+        parts = (text,) if isinstance(text, str) else text
+        secret = any(isinstance(part, SecretPart) for part in parts)
+        return File(f"{self.directory}/{path}", parts, 0o400 if secret else 0o644)
+
+
+def _banner(folder: StackFolder) -> str:
+    return f"# Made by homelab-mesh from stacks/{folder.path.name}: edits made here are drift, and the next apply undoes them.\n"
+
+
+def _pairs(value: Any) -> dict[str, str]:
+    """Compose's two ways of writing labels and variables, as one mapping of strings."""
+    if isinstance(value, list):
+        return {key: text for key, _, text in (str(each).partition("=") for each in value)}
+    return {str(key): _as_compose_prints(each) for key, each in (value or {}).items()}
+
+
+def _as_compose_prints(value: Any) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _environment(value: Any, *, literal: bool) -> dict[str, str]:
+    """What the container's environment must show. Of a plain file only what needs no interpolation is known here."""
+    if isinstance(value, list):
+        known = {key: text for key, given, text in (str(each).partition("=") for each in value) if given}
+    else:
+        known = {str(key): _as_compose_prints(each) for key, each in (value or {}).items() if each is not None}
+    return known if literal else {key: text for key, text in known.items() if "$" not in text}
