@@ -14,7 +14,7 @@ from mesh.errors import EXIT_OK, MeshError
 from mesh.files import exclusive
 from mesh.inventory import open_inventory
 from mesh.secrets import document
-from mesh.secrets.agefile import AgeFile, NotOpenableError, create_identity, identity_path, load_identities
+from mesh.secrets.agefile import IDENTITY_VARIABLE, AgeFile, NotOpenableError, create_identity, identity_path, load_identities
 from mesh.secrets.sources import describe, without_line_end
 from mesh.secrets.value import Secret
 
@@ -29,6 +29,10 @@ def init(folder: Path, *, replace: bool) -> int:
     mesh = open_inventory(folder).mesh
     own, path = own_secrets(mesh), identity_path()
     if not path.exists():
+        if AgeFile(folder).path.exists() and not replace:
+            raise _another_key(
+                NotOpenableError("these secrets belong to a key that is not here", where=str(folder / "secrets.age"))
+            )
         create_identity(path)
         note(f"made {path}: keep a copy of it in a safe place, nothing else opens your secrets")
     identities = load_identities(path)
@@ -55,12 +59,16 @@ def _open_or_start(file: AgeFile, identities: list[Any], *, replace: bool) -> tu
         return file.open(identities), file.index().recipients or mine
     except NotOpenableError as error:
         if not replace:
-            mend = "use the key it was made for, or start anew, the old file kept aside: mesh secrets init --replace"
-            raise MeshError(error.what, where=error.where, why=error.why, mend=mend) from None
+            raise _another_key(error) from None
     aside = file.path.with_name("secrets.age.replaced")
     file.path.replace(aside)
     note(f"kept the other key's file as {aside}")
     return {}, mine
+
+
+def _another_key(error: NotOpenableError) -> MeshError:
+    mend = f"point ${IDENTITY_VARIABLE} at the key it was made for, or start anew (it is kept aside): mesh secrets init --replace"
+    return MeshError(error.what, where=error.where, why=error.why, mend=mend)
 
 
 def set_value(folder: Path, name: str) -> int:
