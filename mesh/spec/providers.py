@@ -87,5 +87,9 @@ class Model(Spec):
     @model_validator(mode="after")
     def _one_identity(self) -> Model:
         if (self.tag is None) == (self.id is None):
-            raise PydanticCustomError("model_identity", "give either `tag` (a model of Ollama) or `id` (a model of a cloud API)")
+            raise PydanticCustomError(
+                "model_identity",
+                "a model has either a `tag` or an `id`",
+                {"mend": "give `tag` for a model of Ollama, `id` for a model of a cloud API"},
+            )
         return self

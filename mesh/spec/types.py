@@ -34,17 +34,19 @@ FOREVER = -1
 """A duration without an end, in seconds, as Ollama's `keep_alive` writes it."""
 
 
+def _refused(kind: str, value: Any, expected: str, mend: str) -> PydanticCustomError:
+    """The error for `value`; `mend` travels with it to the finding that the operator reads."""
+    shown = "it" if isinstance(value, dict | list) else f"`{str(value)[:40]}`"
+    return PydanticCustomError(kind, "{shown} is not {expected}", {"shown": shown, "expected": expected, "mend": mend})
+
+
 def parse_bytes(value: Any) -> int:
     """`500MiB` (2**20) or `12GB` (10**9) to bytes. Raises PydanticCustomError for anything else."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B)\s*", value)
+        match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([KMGT]?i?B)\s*", value)
         if match and match[2] in _BYTE_UNITS:
             return int(float(match[1]) * _BYTE_UNITS[match[2]])
-    raise PydanticCustomError(
-        "size",
-        "{value} is not a size: write a number and a unit, such as 500MiB or 12GB (GiB and GB differ)",
-        {"value": repr(value)},
-    )
+    raise _refused("size", value, "a size", "write a number and a unit, such as 500MiB or 12GB (GiB and GB differ)")
 
 
 def parse_duration(value: Any) -> int:
@@ -52,14 +54,10 @@ def parse_duration(value: Any) -> int:
     if value == "forever":
         return FOREVER
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+)\s*([smhd])\s*", value)
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s*([smhd])\s*", value)
         if match:
             return int(match[1]) * _SECONDS[match[2]]
-    raise PydanticCustomError(
-        "duration",
-        "{value} is not a duration: write a number and s, m, h or d, such as 10m, or `forever`",
-        {"value": repr(value)},
-    )
+    raise _refused("duration", value, "a duration", "write a number and s, m, h or d, such as 10m, or `forever`")
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
@@ -78,9 +76,11 @@ def parse_money(value: Any) -> Money:
     """`20 USD/month` to Money."""
     if isinstance(value, Money):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Z]{3})\s*/\s*month\s*", value) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([A-Z]{3})\s*/\s*month\s*", value) if isinstance(value, str) else None
+    )
     if not match:
-        raise PydanticCustomError("money", "{value} is not a monthly sum: write it as 20 USD/month", {"value": repr(value)})
+        raise _refused("money", value, "a monthly sum", "write it as 20 USD/month")
     return Money(float(match[1]), match[2])
 
 
@@ -105,7 +105,8 @@ def parse_secret_ref(value: Any) -> SecretRef:
     if not match:
         raise PydanticCustomError(
             "secret_ref",
-            "expected a reference such as secret:anthropic_api_key (lower case, digits and _), never the value itself",
+            "the value is not a reference to a secret",
+            {"mend": "write secret:NAME (lower case, digits and _), never the value itself; `mesh secrets set NAME` stores it"},
         )
     return SecretRef(match[1])
 

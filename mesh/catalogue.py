@@ -1,0 +1,103 @@
+"""What is known about cards, models and images: mesh/data, overlaid by the operator's inventory/catalogue.yaml."""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from mesh.errors import Location
+from mesh.findings import SpecInvalid
+from mesh.paths import DATA
+from mesh.spec.load import load_tree, overlaid
+from mesh.spec.providers import CloudKind, Price
+from mesh.spec.source import SourceMap
+from mesh.spec.types import Spec
+from mesh.spec.yaml_source import plain_data
+
+
+class CloudModel(Spec):
+    """One model id (or a pattern with `*`) at a kind of provider."""
+
+    context: int | None = Field(default=None, ge=256, description="Context length in tokens.")
+    price: Price | None = None
+    retired: date | Literal[True] | None = Field(default=None, description="The day it stops answering; `true` when not known.")
+    successor: str | None = None
+    source: str | None = None
+
+
+class ImageAdvice(Spec):
+    """What is known about the versions of an image."""
+
+    floor: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")] | None = Field(default=None, description="Lowest safe version.")
+    bad: dict[str, str] = Field(default_factory=dict, description="Version (or a pattern with `*`) and why it is refused.")
+
+
+class CatalogueFile(Spec):
+    """The form of catalogue.yaml."""
+
+    as_of: date
+    source: str
+    models: dict[CloudKind, dict[str, CloudModel]] = Field(default_factory=dict)
+    images: dict[str, ImageAdvice] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A graphics card. vram: nominal bytes."""
+
+    name: str
+    vram: int
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """cards: by the spec's name (rtx-4070-ti). weights: bytes of a model's weights by Ollama tag."""
+
+    cards: Mapping[str, Card]
+    weights: Mapping[str, int]
+    models: Mapping[CloudKind, Mapping[str, CloudModel]]
+    images: Mapping[str, ImageAdvice]
+
+    @classmethod
+    def load(cls, inventory: Path) -> Catalogue:
+        """Read mesh/data and, where there is one, the inventory's catalogue.yaml. Raises SpecInvalid for what is wrong in it."""
+        known = _known_clouds(inventory / "catalogue.yaml")
+        with (DATA / "gpus.csv").open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            cards = {row["name"].lower().replace(" ", "-"): Card(row["name"], int(row["vram_bytes"])) for row in rows}
+        with (DATA / "models.csv").open(encoding="utf-8", newline="") as file:
+            weights = {row["ollama_tag"]: int(row["blob_bytes"]) for row in csv.DictReader(file)}
+        return cls(cards, weights, known.models, known.images)
+
+    def cloud_model(self, kind: CloudKind, model: str) -> CloudModel | None:
+        """What is known about an id: the exact entry, else the longest pattern that matches."""
+        known = self.models.get(kind, {})
+        if model in known:
+            return known[model]
+        patterns = [pattern for pattern in known if "*" in pattern and fnmatch.fnmatchcase(model, pattern)]
+        return known[max(patterns, key=len)] if patterns else None
+
+    def weight_of(self, tag: str) -> int | None:
+        """Bytes of the weights behind an Ollama tag; None where they are not known."""
+        return self.weights.get(tag.removesuffix(":latest"))
+
+
+def _known_clouds(override: Path) -> CatalogueFile:
+    tree = load_tree(DATA / "catalogue.yaml")
+    if override.exists():
+        tree = overlaid(tree, load_tree(override))
+    data, keys, values = plain_data(tree)
+    try:
+        return CatalogueFile.model_validate(data)
+    except ValidationError as error:
+        from mesh.spec.problems import findings_of
+
+        source = SourceMap(Location(str(override)), keys, values)
+        raise SpecInvalid(findings_of(error, CatalogueFile, data, source.locate)) from None

@@ -1,0 +1,99 @@
+"""Chains of fallbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mesh.findings import Path
+from mesh.rules.rule import Context, Problem, rule
+from mesh.spec.routes import Route
+
+
+def targets(name: str, route: Route) -> Iterator[tuple[Path, str]]:
+    """(place, target) for every fallback and overflow target of a route."""
+    for field, names in (("fallback", route.fallback), ("overflow", route.overflow)):
+        for index, target in enumerate(names):
+            yield ("routes", name, field, index), target
+
+
+@rule("fallback-repeats", "error")
+def a_chain_names_each_model_once(context: Context) -> Iterator[Problem]:
+    """A route falls back to the model that has just failed, or names a target twice in one list: a dead target."""
+    for name, route in context.mesh.routes.items():
+        seen: set[tuple[str, str]] = set()
+        for path, target in targets(name, route):
+            field = str(path[2])
+            if target == route.to:
+                message = f"routes.{name}: `{target}` is the route's own `to`, so it cannot stand in for it"
+                yield Problem(path, message, f"remove it from `{field}`")
+            elif (field, target) in seen:
+                yield Problem(path, f"routes.{name}: `{target}` is in `{field}` twice", "remove one of the two")
+            seen.add((field, target))
+
+
+@rule("fallback-route", "error")
+def fallback_targets_are_models(context: Context) -> Iterator[Problem]:
+    """A fallback target is the name of a route. Targets are models: what happens after a failure is then all in one line."""
+    for name, route in context.mesh.routes.items():
+        for path, target in targets(name, route):
+            other = context.mesh.routes.get(target)
+            if other is not None and target not in context.mesh.models:
+                message = f"routes.{name}: `{target}` is a route; a fallback target is a model"
+                yield Problem(path, message, f"name its models: {', '.join(dict.fromkeys(other.chain))}")
+
+
+@rule("fallback-cycle", "error")
+def chains_end(context: Context) -> Iterator[Problem]:
+    """Routes that name each other as fallbacks never end: a failing request would go round."""
+    routes = context.mesh.routes
+    reported: set[frozenset[str]] = set()
+    for start in routes:
+        trail = _way_back(context, start)
+        if trail is not None and frozenset(trail) not in reported:
+            reported.add(frozenset(trail))
+            message = f"routes.{start}: its fallbacks come back to it: {' -> '.join((*trail, start))}"
+            yield Problem(("routes", start), message, f"take `{start}` out of the chain of `{trail[-1]}`", on_key=True)
+
+
+def _way_back(context: Context, start: str) -> tuple[str, ...] | None:
+    """The shortest way over fallbacks from a route back to itself."""
+    routes = context.mesh.routes
+    waiting: list[tuple[str, ...]] = [(start,)]
+    seen: set[str] = set()
+    for trail in waiting:  # grows while it is read: breadth first
+        for _, target in targets(trail[-1], routes[trail[-1]]):
+            if target == start:
+                return trail
+            if target in routes and target not in seen:
+                seen.add(target)
+                waiting.append((*trail, target))
+    return None
+
+
+@rule("fallback-mixed", "error")
+def chat_and_embedding_do_not_mix(context: Context) -> Iterator[Problem]:
+    """A chat model stands in for an embedding model or the other way round. The answer would not even have the same shape."""
+    models = context.mesh.models
+    for name, route in context.mesh.routes.items():
+        first = models.get(route.to)
+        for path, target in targets(name, route):
+            other = models.get(target)
+            if first is not None and other is not None and first.kind != other.kind:
+                message = f"routes.{name}: `{route.to}` is a model for {first.kind}, `{target}` one for {other.kind}"
+                yield Problem(path, message, f"remove `{target}`, or name a model for {first.kind}")
+
+
+@rule("fallback-embedding", "error")
+def embeddings_have_no_fallback(context: Context) -> Iterator[Problem]:
+    """An embedding route has a fallback. Vectors of two models do not compare, so a silent change of model spoils the index.
+
+    An embedding route answers from its own model or not at all; the client sees the error and tries again later.
+    """
+    models = context.mesh.models
+    for name, route in context.mesh.routes.items():
+        first = models.get(route.to)
+        for path, target in targets(name, route):
+            other = models.get(target)
+            if first is not None and other is not None and first.kind == other.kind == "embedding" and target != route.to:
+                message = f"routes.{name}: vectors of `{target}` do not compare with those of `{route.to}`"
+                yield Problem(path, message, f"remove `{path[2]}`: an embedding route errors rather than change its model")
