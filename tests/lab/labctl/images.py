@@ -48,20 +48,26 @@ def names() -> list[str]:
 
 
 def ensure_images(engine: Engine, wanted: list[str]) -> dict[str, Image]:
-    """The images, each built if this content of it is not there yet."""
-    return {name: ensure_image(engine, name) for name in wanted}
+    """The images by name, each built if this content of it is not there yet; those they are built from come along."""
+    known: dict[str, Image] = {}
+    for name in wanted:
+        _ensure(engine, name, known)
+    return known
 
 
-def ensure_image(engine: Engine, name: str) -> Image:
+def _ensure(engine: Engine, name: str, known: dict[str, Image]) -> Image:
+    if name in known:
+        return known[name]
     folder = IMAGES / name
     dockerfile = folder / "Dockerfile"
     if not dockerfile.is_file():
         raise MeshError(f"no image {name!r}", where=str(IMAGES), mend=f"one of {', '.join(names())}")
     manifest = _manifest(folder)
     files = dict(_files(folder, manifest))
-    image = Image(name, _hash(files, _bases(engine, dockerfile)), bool(manifest.get("registry", True)))
+    image = Image(name, _hash(files, _bases(engine, dockerfile, known)), bool(manifest.get("registry", True)))
     if engine.docker("image", "inspect", image.local, check=False).returncode:
         _build(engine, image, files)
+    known[name] = image
     return image
 
 
@@ -82,14 +88,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _bases(engine: Engine, dockerfile: Path) -> list[str]:
+def _bases(engine: Engine, dockerfile: Path, known: dict[str, Image]) -> list[str]:
     """What stands for each base image in the hash; makes the bases on the way."""
     found = []
     for name, tag in FROM.findall(dockerfile.read_text()):
         if name == "debian":
             found.append(ensure_base(engine, tag.removesuffix("-slim")))
         else:
-            base = ensure_image(engine, name)
+            base = _ensure(engine, name, known)
             engine.docker("tag", base.local, f"{PREFIX}/{name}:latest")
             found.append(base.tag)
     return found

@@ -72,7 +72,8 @@ class Lab:
         host = self._host(name)
         with _alone():
             on = self._engine()
-            image = images.ensure_image(on, BARE_IMAGE if bare else MACHINE_IMAGE)
+            wanted = BARE_IMAGE if bare else MACHINE_IMAGE
+            image = images.ensure_images(on, [wanted])[wanted]
             boxes.remove_box(on, host.container)
             boxes.ensure_box(on, boxes.host_box(host, image.local, on.cgroup_version()))
             hosts.wait_for_hosts(on, [host])
