@@ -32,7 +32,7 @@ def render_template(folder: StackFolder, instance: Instance, defaults: Mapping[s
     try:
         project = load_compose(text)
         services = project["services"]
-        merged = {str(name): merge(defaults, service) for name, service in services.items()}
+        merged = {str(name): _in_order_of(service, merge(defaults, service)) for name, service in services.items()}
     except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         raise MeshError("the template gives no Compose project", where=where, why=f"{instance.name}: {error}") from error
     return {**project, "services": merged}
@@ -69,6 +69,11 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         else:
             result[key] = value
     return result
+
+
+def _in_order_of(first: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
+    """The template's own keys before the defaults': what the service is, then how it is held."""
+    return {key: merged[key] for key in (*first, *merged) if key in merged}
 
 
 def escape_dollars(value: Any) -> Any:

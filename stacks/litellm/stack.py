@@ -1,0 +1,170 @@
+"""LiteLLM: the gateway that every client passes. Its config.yaml and the guard's policy follow from the spec's routes.
+
+One group a route, with the parameters of the model that answers it; one group a fallback target, reached by fallbacks
+alone. Fallback lists are on routes only, so no fallback of a fallback can lead anywhere, and there is no default list.
+"""
+
+import json
+from typing import Any
+
+from mesh.compile.gateway import MASTER_KEY, fallback_targets
+from mesh.compile.stack import Instance, Placement, StackKind
+from mesh.compile.yamltext import dump_compose
+from mesh.errors import MeshError
+from mesh.spec.mesh import Mesh
+from mesh.spec.providers import CloudProvider, Model, OllamaProvider, Price
+from mesh.spec.types import FOREVER, SecretRef
+
+API_BASES = {
+    "anthropic": "https://api.anthropic.com",
+    "deepseek": "https://api.deepseek.com",  # LiteLLM's own default is the beta path
+    "groq": "https://api.groq.com/openai/v1",
+    "moonshot": "https://api.moonshot.ai/v1",
+    "openai": "https://api.openai.com/v1",
+}
+"""Without a trailing slash: LiteLLM appends paths as they are."""
+DEFAULT_KEEP_ALIVE = 300
+"""Seconds, for models that name none: Ollama's own default, said aloud because the server's is set for the embeddings."""
+
+
+def variable(secret: SecretRef) -> str:
+    """The container's variable of a secret. Never a provider's usual name: LiteLLM would send that one unasked."""
+    return f"MESH_KEY_{secret.name.upper()}"
+
+
+def secrets(instance: Instance) -> dict[str, SecretRef]:
+    mesh = instance.mesh
+    used = {mesh.models[name].at for route in mesh.routes.values() for name in route.chain}
+    providers = [provider for name, provider in mesh.providers.items() if name in used]
+    keys = [each.key for each in providers if isinstance(each, CloudProvider) and each.key]
+    keys += [mesh.client_key(name) for name in mesh.clients]
+    return {variable(key): key for key in (MASTER_KEY, *keys)}
+
+
+def files(instance: Instance) -> dict[str, str]:
+    _refuse_ambiguity(instance.mesh)
+    return {
+        "gateway/config.yaml": dump_compose(config(instance)),
+        "gateway/policy.json": json.dumps(policy(instance.mesh), indent=2, sort_keys=True) + "\n",
+    }
+
+
+def config(instance: Instance) -> dict[str, Any]:
+    """LiteLLM's config.yaml as data."""
+    mesh = instance.mesh
+    groups = {name: route.to for name, route in mesh.routes.items()} | {name: name for name in fallback_targets(mesh)}
+    fallbacks = [{name: list(route.chain[1:])} for name, route in mesh.routes.items() if len(route.chain) > 1]
+    return {
+        "model_list": [deployment(group, mesh.models[model], instance) for group, model in groups.items()],
+        "router_settings": {
+            "num_retries": 0,  # a retry costs seconds; the fallback is there at once
+            "fallbacks": fallbacks,
+        },
+        "litellm_settings": {
+            "callbacks": ["mesh_guard.guard"],  # a missing module stops the gateway from starting: no guard, no gateway
+            "drop_params": True,
+            "num_retries": 0,
+            "disable_hf_tokenizer_download": True,  # else a failing Llama waits for a download
+            "enable_post_custom_auth_checks": True,  # without it a key's list of routes is not enforced
+        },
+        "general_settings": {
+            "master_key": f"os.environ/{variable(MASTER_KEY)}",
+            "custom_auth": "mesh_auth.user_api_key_auth",
+            "custom_auth_run_common_checks": True,
+            "store_model_in_db": False,
+        },
+    }
+
+
+def deployment(group: str, model: Model, instance: Instance) -> dict[str, Any]:
+    """One entry of model_list."""
+    provider = instance.mesh.providers[model.at]
+    if isinstance(provider, OllamaProvider):
+        params = _ollama(model, instance.placements[model.at])
+    else:
+        params = _cloud(model, provider, instance)
+    params |= {"timeout": provider.timeout, "stream_timeout": provider.timeout, **_costs(model.price)}
+    info: dict[str, Any] = {"mode": "embedding" if model.kind == "embedding" else "chat"}
+    if model.context:
+        info["max_input_tokens"] = model.context
+    return {"model_name": group, "litellm_params": params, "model_info": info}
+
+
+def _ollama(model: Model, place: Placement) -> dict[str, Any]:
+    if model.kind == "embedding":  # by Ollama's OpenAI path: LiteLLM's own `ollama/` embeddings have no timeout at all
+        return {"model": f"hosted_vllm/{model.tag}", "api_base": f"{place.url}/v1", "api_key": "none"}
+    keep_alive = DEFAULT_KEEP_ALIVE if model.keep_alive is None else model.keep_alive
+    params: dict[str, Any] = {"model": f"ollama_chat/{model.tag}", "api_base": place.url}
+    if model.context:
+        params["num_ctx"] = model.context
+    return {**params, "keep_alive": keep_alive if keep_alive == FOREVER else f"{keep_alive}s"}
+
+
+def _cloud(model: Model, provider: CloudProvider, instance: Instance) -> dict[str, Any]:
+    base = provider.base_url or API_BASES[provider.kind]
+    if provider.through:
+        base = instance.placements[provider.through].url
+    key = f"os.environ/{variable(provider.key)}" if provider.key else "none"
+    return {"model": f"{provider.kind}/{model.id}", "api_base": base.rstrip("/"), "api_key": key}
+
+
+def _costs(price: Price | None) -> dict[str, float]:
+    """US dollars per token."""
+    given = (
+        ("input_cost_per_token", price.in_ if price else 0.0),
+        ("output_cost_per_token", price.out if price else 0.0),
+        ("cache_read_input_token_cost", price.cache_read if price else None),
+        ("cache_creation_input_token_cost", price.cache_write if price else None),
+    )
+    return {name: float(f"{per_million / 1e6:.12g}") for name, per_million in given if per_million is not None}
+
+
+def policy(mesh: Mesh) -> dict[str, Any]:
+    """What mesh_auth.py and mesh_guard.py enforce: who may ask for what. Keys are named, never written."""
+    return {
+        "master": variable(MASTER_KEY),
+        "clients": {
+            name: {"key": variable(mesh.client_key(name)), "routes": sorted(client.routes)}
+            for name, client in mesh.clients.items()
+        },
+        "routes": sorted(mesh.routes),
+    }
+
+
+def _refuse_ambiguity(mesh: Mesh) -> None:
+    """What `mesh check` finds too: compiled without it, a private prompt could leave or a client pass for another."""
+    for name, route in mesh.routes.items():
+        if name in fallback_targets(mesh) and route.chain != (name,):
+            raise MeshError(
+                f"route {name} has the name of a model that other routes fall back to",
+                where=f"routes.{name}",
+                why="a request falling back to the model would follow the route's own fallbacks",
+                mend="rename the route or the model",
+            )
+        away = [model for model in route.chain if route.privacy == "local" and not mesh.is_local(model)]
+        if away:
+            raise MeshError(
+                f"route {name} is `privacy: local`, and {', '.join(away)} is not in the building",
+                where=f"routes.{name}",
+                mend="answer it by models of an ollama provider alone",
+            )
+    owners: dict[str, str] = {}
+    for name in mesh.clients:
+        other = owners.setdefault(mesh.client_key(name).name, name)
+        if other != name:
+            raise MeshError(
+                f"clients {other} and {name} have the same key, so the gateway cannot tell them apart",
+                where=f"clients.{name}.key",
+                mend="give each its own secret",
+            )
+
+
+stack = StackKind(
+    images={"litellm": "ghcr.io/berriai/litellm:v1.106.2"},
+    port=4000,
+    probe="/health/liveliness",
+    memory=2 * 1024**3,
+    after=("ollama", "caching-proxy"),
+    secrets=secrets,
+    files=files,
+)
