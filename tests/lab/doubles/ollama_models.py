@@ -9,7 +9,6 @@ from typing import Any
 
 MIB = 1024 * 1024
 BYTES_PER_PARAMETER = 0.6  # Q4_K_M, roughly; for tags that are not in the table
-UBATCH = 512
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,14 @@ class Model:
 
     def memory_bytes(self, num_ctx: int, parallel: int = 1) -> int:
         """Bytes the loaded model takes: weights, f16 KV cache, compute buffer. Arithmetic, not a measurement."""
-        compute = 4 * UBATCH * (self.hidden + self.vocab)
+        ubatch = 512 if num_ctx <= 4096 else 1024
+        compute = 4 * ubatch * (self.hidden + self.vocab)
         if self.embedding:
             return self.blob_bytes + compute
         cells = num_ctx * parallel
         per_layer = 2 * self.kv_heads * self.head_dim * 2
         full = self.full_layers if self.window else self.layers
-        short = min(cells, -(-(self.window * parallel + UBATCH) // 256) * 256) if self.window else 0
+        short = min(cells, -(-(self.window * parallel + ubatch) // 256) * 256) if self.window else 0
         return self.blob_bytes + per_layer * (full * cells + (self.layers - full) * short) + compute
 
     def details(self) -> dict[str, Any]:
