@@ -30,7 +30,7 @@ class LoadedSpec:
 
 def load_spec(inventory: Path) -> LoadedSpec:
     """The spec in the folder: mesh.yaml, or mesh.py that defines `mesh`. Raises SpecInvalid with all that is wrong."""
-    file = _spec_file(inventory)
+    file = spec_file(inventory)
     if file.suffix == ".py":
         from mesh.spec.python_source import load_python
 
@@ -46,7 +46,8 @@ def load_spec(inventory: Path) -> LoadedSpec:
         raise SpecInvalid(findings_of(error, Mesh, data, source.locate)) from None
 
 
-def _spec_file(inventory: Path) -> Path:
+def spec_file(inventory: Path) -> Path:
+    """The one file in the folder that is the spec. Raises SpecInvalid where there is none, or more than one."""
     if not inventory.is_dir():
         what = "is not a folder" if inventory.exists() else "does not exist"
         mend = "give the folder that holds mesh.yaml: mesh -C DIR"
