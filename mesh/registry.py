@@ -1,0 +1,120 @@
+"""Container registries (OCI distribution API): which digest an image's tag has right now. Reads only, without credentials."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from mesh.errors import MeshError
+
+_MANIFESTS = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+"""The index comes first: its digest serves hosts of every architecture."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_SECONDS = 20
+_LARGEST = 4 * 1024**2
+"""Bytes of a manifest or token that are read."""
+
+
+def resolve(repo: str, tag: str) -> str:
+    """`sha256:...` of `repo:tag`, as Docker would pull it. Raises MeshError in the registry's own words."""
+    host, name = split(repo)
+    base = f"{'http' if _is_near(host) else 'https'}://{host}"
+    where, url = f"{repo}:{tag}", f"{base}/v2/{name}/manifests/{quote(tag, safe='')}"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({})) if _is_near(host) else urllib.request.build_opener()
+    headers = {"Accept": _MANIFESTS, "User-Agent": "homelab-mesh"}
+    try:
+        try:
+            return _digest(opener, url, headers, where)
+        except urllib.error.HTTPError as error:
+            challenge = error.headers.get("WWW-Authenticate", "")
+            error.close()
+            if error.code != 401 or not challenge.lower().startswith("bearer "):
+                raise
+            token = _token(opener, challenge, f"repository:{name}:pull", near=_is_near(host), where=where)
+            return _digest(opener, url, {**headers, "Authorization": f"Bearer {token}"}, where)
+    except urllib.error.HTTPError as error:
+        raise _refusal(error, where, host) from None
+    except (OSError, HTTPException) as error:
+        why = str(getattr(error, "reason", "") or error or type(error).__name__)
+        raise MeshError("the registry cannot be reached", where=where, why=f"{base}: {why}", mend="is the network up?") from None
+
+
+def split(repo: str) -> tuple[str, str]:
+    """Registry and name of a repository, by Docker's rules: `qdrant/qdrant` and `redis` are on Docker Hub."""
+    first, slash, rest = repo.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        host, name = first, rest
+    else:
+        host, name = "docker.io", repo
+    if host in ("docker.io", "index.docker.io"):
+        return "registry-1.docker.io", name if "/" in name else f"library/{name}"
+    return host, name
+
+
+def _is_near(host: str) -> bool:
+    """A registry on this machine or a private address, given with its port, speaks plain HTTP: Docker's `insecure-registries`."""
+    address, colon, _ = host.rpartition(":")
+    if not colon:
+        return False
+    try:
+        return ip_address(address.strip("[]")).is_private
+    except ValueError:
+        return address == "localhost"
+
+
+def _digest(opener: urllib.request.OpenerDirector, url: str, headers: Mapping[str, str], where: str) -> str:
+    """From the header of a HEAD; a registry that sends none is asked for the manifest itself."""
+    with opener.open(urllib.request.Request(url, headers=dict(headers), method="HEAD"), timeout=_SECONDS) as reply:
+        digest = str(reply.headers.get("Docker-Content-Digest", ""))
+    if not digest:
+        with opener.open(urllib.request.Request(url, headers=dict(headers)), timeout=_SECONDS) as reply:
+            digest = f"sha256:{hashlib.sha256(reply.read(_LARGEST)).hexdigest()}"
+    if not _DIGEST.fullmatch(digest):
+        raise MeshError("the registry sent no sha256 digest", where=where, why=digest[:100])
+    return digest
+
+
+def _token(opener: urllib.request.OpenerDirector, challenge: str, scope: str, *, near: bool, where: str) -> str:
+    """An anonymous pull token from the place that the registry names."""
+    given = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+    realm = given.get("realm", "")
+    if urlsplit(realm).scheme != "https" and not (near and urlsplit(realm).scheme == "http"):
+        raise MeshError("the registry names no safe place for tokens", where=where, why=realm[:200])
+    query = urlencode({"service": given.get("service", ""), "scope": given.get("scope", scope)})
+    with opener.open(f"{realm}{'&' if '?' in realm else '?'}{query}", timeout=_SECONDS) as reply:
+        try:
+            answer: Any = json.loads(reply.read(_LARGEST))
+        except ValueError:
+            answer = None
+    token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    if not isinstance(token, str) or not token.isprintable():
+        raise MeshError("the registry gave no token", where=where, why=realm)
+    return token
+
+
+def _refusal(error: urllib.error.HTTPError, where: str, host: str) -> MeshError:
+    """What the status means; registries answer 401 for a private image and for one that does not exist alike."""
+    with error:
+        if error.code == 404:
+            return MeshError(f"{host} has no such tag", where=where, mend="correct the image under `images:` or in the stack")
+        if error.code in (401, 403):
+            mend = "correct its name; a private image has to be pinned by hand, as repo:tag@sha256:..."
+            return MeshError(f"{host} has no such image, or it is private", where=where, mend=mend)
+        if error.code == 429:
+            return MeshError(f"{host} limits how often it is asked", where=where, mend="try again in an hour")
+        return MeshError(f"{host} answered {error.code} {error.reason}", where=where, mend="try again later")
