@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mesh.cli.output import did_you_mean, note, print_error, style
+from mesh.cli.output import note, print_error, style
 from mesh.errors import EXIT_ERROR, EXIT_OK, MeshError
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -268,21 +268,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
-        return code
-    except MeshError as error:
-        print_error(error)
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        note("interrupted")
-        return 128 + signal.SIGINT
-    except _Signalled as signalled:
-        return 128 + signalled.number
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except Exception as error:
-        return _bug(error)
+    except (Exception, KeyboardInterrupt, _Signalled) as error:
+        code = _report(error)
+    return code
+
+
+def _report(error: BaseException) -> int:
+    """Tell the operator, and give the exit code."""
+    match error:
+        case MeshError():
+            print_error(error)
+            code = EXIT_ERROR
+        case KeyboardInterrupt():
+            note("interrupted")
+            code = 128 + signal.SIGINT
+        case _Signalled():
+            code = 128 + error.number
+        case BrokenPipeError():
+            # Python flushes stdout once more at exit; give it somewhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 128 + signal.SIGPIPE
+        case OSError():  # a full disk, a folder that is not ours: the machine's answer, not a bug
+            print_error(MeshError(error.strerror or str(error) or type(error).__name__, where=str(error.filename or "")))
+            _traceback(error)
+            code = EXIT_ERROR
+        case _:
+            _bug(error)
+            code = EXIT_ERROR
+    return code
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -306,13 +319,15 @@ def _usage_error(wrong: typer.TyperException) -> MeshError:
     option = getattr(wrong, "option_name", None)
     if option and context is not None:
         known = [name for parameter in context.command.params for name in parameter.opts]
-        hint = did_you_mean(option, known)
-        message = message.split(" (Possible options")[0] + (f"; {hint}" if hint else "")
+        from mesh.suggest import Suggester
+
+        near = Suggester().nearest(option, known)
+        message = message.split(" (Possible options")[0] + (f"; did you mean {near}?" if near else "")
     path = context.command_path if context is not None else "mesh"
     return MeshError(message, mend=f"see {path} --help")
 
 
-def _bug(error: Exception) -> int:
+def _bug(error: BaseException) -> None:
     """One paragraph in place of a traceback. Values of secrets are taken out of it."""
     import traceback
 
@@ -322,8 +337,17 @@ def _bug(error: Exception) -> int:
     place = f"{Path(frame.filename).name}:{frame.lineno}"
     label = style("bug:", "red", "bold", stream=sys.stderr)
     note(redact(f"{label} homelab-mesh failed in a way it should not: {type(error).__name__} at {place}: {error}"))
-    if os.environ.get("MESH_DEBUG"):
-        note(redact("".join(traceback.format_exception(error))))
-    else:
+    if not _traceback(error):
         note("  Your hosts and files are as the last finished step left them. MESH_DEBUG=1 shows the traceback for a report.")
-    return EXIT_ERROR
+
+
+def _traceback(error: BaseException) -> bool:
+    """The traceback for whoever asked for it with MESH_DEBUG; says whether it was printed."""
+    if not os.environ.get("MESH_DEBUG"):
+        return False
+    import traceback
+
+    from mesh.secrets.value import redact
+
+    note(redact("".join(traceback.format_exception(error))))
+    return True

@@ -33,7 +33,9 @@ def note(text: str) -> None:
 
 def print_error(error: MeshError) -> None:
     """One error as the operator sees it."""
-    head, *tail = harmless(str(error)).splitlines() or [""]
+    from mesh.secrets.value import redact
+
+    head, *tail = redact(harmless(str(error))).splitlines() or [""]
     label = style("error:", "red", "bold", stream=sys.stderr)
     print("\n".join([f"{label} {head}", *tail]), file=sys.stderr, flush=True)
 
@@ -51,11 +53,3 @@ def confirm(question: str, *, otherwise: str) -> bool:
         raise MeshError("there is no terminal to ask on", why=question, mend=otherwise)
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`did you mean X?` with the nearest known word, or empty text."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else ""

@@ -73,10 +73,11 @@ class SecretStore:
         if isinstance(self._opened, MeshError):
             raise self._opened
         if name not in self._opened:
-            from mesh.cli.output import did_you_mean
+            from mesh.suggest import Suggester
 
-            hint = did_you_mean(name, sorted(self._opened))
-            raise MeshError("this secret has no value", where=f"secret:{name}", why=hint, mend=f"mesh secrets set {name}")
+            near = Suggester().nearest(name, self._opened)
+            mend = f"did you mean secret:{near}? Otherwise: " if near else ""
+            raise MeshError("this secret has no value", where=f"secret:{name}", mend=f"{mend}mesh secrets set {name}")
         return self._opened[name]
 
     def fingerprint(self, name: str) -> str:
