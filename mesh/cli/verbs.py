@@ -1,0 +1,236 @@
+"""The verbs: thin typer functions. Each hands over to its module, which is imported only then, and returns the exit code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mesh.cli.output import note
+from mesh.errors import EXIT_ERROR
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=_HELP,
+    help="One typed spec says what the mesh is; every file on every host follows from it.",
+)
+secrets = typer.Typer(
+    rich_markup_mode=None, context_settings=_HELP, help="The secrets that the spec names: init, set, list, edit, rm."
+)
+app.add_typer(secrets, name="secrets")
+
+Dir = Annotated[
+    Path | None,
+    typer.Option("-C", "--inventory", metavar="DIR", show_default=False, help="The inventory folder; before or after the verb."),
+]
+Hosts = Annotated[
+    list[str] | None, typer.Option("--host", metavar="HOST", show_default=False, help="Only this host; may be repeated.")
+]
+Stacks = Annotated[
+    list[str] | None, typer.Option("--stack", metavar="STACK", show_default=False, help="Only this stack; may be repeated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+SecretName = Annotated[str, typer.Argument(metavar="NAME", help="Name as in secret:NAME.")]
+
+
+def _folder(ctx: typer.Context, given: Path | None) -> Path:
+    """The inventory: given after the verb, before it, $MESH_INVENTORY, ./inventory with a spec in it, the project's own."""
+    from mesh.paths import INVENTORY
+
+    chosen = given or ctx.find_object(Path)
+    if chosen is not None:
+        return chosen
+    if os.environ.get("MESH_INVENTORY"):
+        return Path(os.environ["MESH_INVENTORY"])
+    here = Path("inventory")
+    return here if any((here / name).is_file() for name in ("mesh.yaml", "mesh.yml", "mesh.py")) else INVENTORY
+
+
+@app.callback(invoke_without_command=True)
+def _every_verb(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    ctx.obj = inventory
+    if version:
+        from mesh import __version__
+
+        print(f"homelab-mesh {__version__}")
+        raise typer.Exit
+    _help_without_verb(ctx)
+
+
+@secrets.callback(invoke_without_command=True)
+def _every_secrets_verb(ctx: typer.Context, inventory: Dir = None) -> None:
+    ctx.obj = inventory
+    _help_without_verb(ctx)
+
+
+def _help_without_verb(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        note(ctx.get_help())
+        raise typer.Exit(EXIT_ERROR)
+
+
+@app.command()
+def check(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    format: Annotated[Literal["text", "json", "github", "sarif"], typer.Option(help="How findings are written.")] = "text",
+) -> int:
+    """Validate the spec, offline.
+
+    Every finding carries its rule, file:line:column, what is wrong and how to mend it. Exit 0: clean, 1: errors.
+    """
+    from mesh.cli.check import run
+
+    return run(_folder(ctx, inventory), format=format)
+
+
+@app.command()
+def render(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")],
+    inventory: Dir = None,
+) -> int:
+    """Write what would land on the hosts to DIR.
+
+    Byte for byte, as DIR/<host>/...; only values of secrets are placeholders.
+    """
+    from mesh.cli.render import run
+
+    return run(_folder(ctx, inventory), out=out)
+
+
+@app.command()
+def plan(ctx: typer.Context, inventory: Dir = None, hosts: Hosts = None, stacks: Stacks = None, json: Json = False) -> int:
+    """Show what apply would change, and why.
+
+    Exit 0: nothing, 2: changes, 1: error.
+    """
+    from mesh.cli.plan import run
+
+    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), as_json=json)
+
+
+@app.command()
+def apply(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    hosts: Hosts = None,
+    stacks: Stacks = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before changing things.")] = False,
+) -> int:
+    """Make the hosts what the spec says.
+
+    Shows the plan, asks, does it, and verifies by probing.
+    """
+    from mesh.cli.apply import run
+
+    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), yes=yes)
+
+
+@app.command()
+def drift(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    hosts: Hosts = None,
+    stacks: Stacks = None,
+    format: Annotated[Literal["text", "json", "github", "junit"], typer.Option(help="How drift is written.")] = "text",
+) -> int:
+    """Compare hosts and spec for CI; reads only.
+
+    Exit 0: none, 2: drift, 1: could not tell.
+    """
+    from mesh.cli.drift import run
+
+    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), format=format)
+
+
+@app.command()
+def ask(
+    ctx: typer.Context,
+    route: Annotated[str, typer.Argument(metavar="ROUTE", help="Name of a route of the spec.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The question, or the text to embed; - reads it from stdin.")],
+    inventory: Dir = None,
+    client: Annotated[
+        str | None, typer.Option(metavar="CLIENT", show_default=False, help="Whose key to use; laptop, or the first that may.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the answer.")] = 300,
+    json: Json = False,
+) -> int:
+    """Send one request through the gateway.
+
+    Prints the answer, who answered, the fallbacks tried and the cost.
+    """
+    from mesh.cli.ask import run
+
+    return run(_folder(ctx, inventory), route=route, text=text, client=client, timeout=timeout, as_json=json)
+
+
+@app.command()
+def lock(ctx: typer.Context, inventory: Dir = None) -> int:
+    """Pin every image by digest in images.lock."""
+    from mesh.cli.lock import run
+
+    return run(_folder(ctx, inventory))
+
+
+@secrets.command("init")
+def secrets_init(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Start anew where secrets.age belongs to another key.")] = False,
+) -> int:
+    """Make the key and all own secrets that miss.
+
+    Never overwrites anything; keys of providers are yours to set.
+    """
+    from mesh.cli.secrets import init
+
+    return init(_folder(ctx, inventory), replace=replace)
+
+
+@secrets.command("set")
+def secrets_set(ctx: typer.Context, name: SecretName, inventory: Dir = None) -> int:
+    """Set one secret from stdin or a prompt.
+
+    The value never comes from the command line, where others could see it. One line end at its end is dropped.
+    """
+    from mesh.cli.secrets import set_value
+
+    return set_value(_folder(ctx, inventory), name)
+
+
+@secrets.command("list")
+def secrets_list(ctx: typer.Context, inventory: Dir = None, json: Json = False) -> int:
+    """List names, sources, uses, what is missing."""
+    from mesh.cli.secrets import list_names
+
+    return list_names(_folder(ctx, inventory), as_json=json)
+
+
+@secrets.command("edit")
+def secrets_edit(ctx: typer.Context, inventory: Dir = None) -> int:
+    """Edit all secrets in $EDITOR.
+
+    The file is in memory where the system has such a place, and gone afterwards.
+    """
+    from mesh.cli.secrets import edit
+
+    return edit(_folder(ctx, inventory))
+
+
+@secrets.command("rm")
+def secrets_rm(ctx: typer.Context, name: SecretName, inventory: Dir = None) -> int:
+    """Remove one secret."""
+    from mesh.cli.secrets import remove
+
+    return remove(_folder(ctx, inventory), name)
