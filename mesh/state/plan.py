@@ -42,6 +42,8 @@ class Plan:
     unknown: tuple[CannotTell, ...] = ()
     foreign: tuple[str, ...] = ()
     """`host/container` names that run beside the mesh: reported, never touched."""
+    notes: tuple[str, ...] = ()
+    """Worth knowing, and nothing that apply would change: models nobody asked for, an apply that is running."""
 
     @property
     def clean(self) -> bool:

@@ -1,0 +1,216 @@
+"""Operations on stacks, in the order of a run: lock, pull, upload, down, up (a wave at a time), finish.
+
+Each yields nothing where there is nothing to do. What they do on the host is in mesh/live/host.sh. A failed stack does not
+end the run: it goes back to its previous release, its dependents are left alone, and `finish` fails the host.
+"""
+
+# ruff: noqa: ARG001 -- pyinfra hands over `state` with `host`, or neither
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from gevent.pool import Pool
+from paramiko import SSHException
+from pyinfra import host as current_host
+from pyinfra.api import FunctionCommand, operation
+
+from deploys.remote import call
+from deploys.run import Run
+from mesh.errors import MeshError
+from mesh.live.holder import Holder
+from mesh.live.http import HttpError, status_of
+from mesh.state.deployment import Probe
+from mesh.state.work import HostWork, StackWork, bundle
+
+if TYPE_CHECKING:
+    from pyinfra.api import Host, State
+
+WAIT_SECONDS = 300
+"""How long a stack may take to become healthy, its images being there already."""
+AT_ONCE = 4
+"""Commands at the same time on one host: sshd allows ten sessions a connection, and compose is not light."""
+
+T = TypeVar("T")
+Commands = Generator[FunctionCommand, None, None]
+
+
+@operation()
+def lock(run: Run, work: HostWork, holder: str) -> Commands:
+    """Take the host's lock. holder: who the host said has it; a run that has provably died gives way."""
+    if work.empty:
+        current_host.noop("nothing to change")
+        return
+    yield FunctionCommand(_lock, (run, holder), {})
+
+
+def _lock(state: State, host: Host, run: Run, holder: str) -> bool:
+    known = Holder.parse(holder)
+    dead = known.run if known and known.dead else ""
+    succeeded, lines = call(host, run, "take_lock", dead, str(run.holder))
+    if lines:
+        run.emit("locked" if succeeded else "failed", host.name, why=lines[-1])
+        host.log(lines[-1])
+    return succeeded
+
+
+@operation()
+def pull(run: Run, work: HostWork) -> Commands:
+    """Pull the images that are not there yet, before anything is stopped."""
+    if work.pull:
+        yield FunctionCommand(_pull, (run, work), {})
+
+
+def _pull(state: State, host: Host, run: Run, work: HostWork) -> bool:
+    def one(image: str) -> None:
+        started = time.monotonic()
+        run.emit("started", host.name, image, doing="pull")
+        succeeded, lines = call(host, run, "pull", image)
+        if succeeded:
+            run.emit("done", host.name, image, doing="pull", seconds=time.monotonic() - started)
+            return
+        why = f"image {image} cannot be pulled: {' '.join(lines)}"
+        run.emit("stopped", host.name, image, doing="pull")
+        for stack in work.pull[image]:
+            _fail(run, host, stack, why)
+
+    return _side_by_side(run, host, one, work.pull)
+
+
+@operation()
+def upload(run: Run, work: HostWork) -> Commands:
+    """Carry all changed files to the host, in one go, beside what runs."""
+    if work.stacks or work.removed:
+        yield FunctionCommand(_upload, (run, work), {})
+
+
+def _upload(state: State, host: Host, run: Run, work: HostWork) -> bool:
+    try:
+        files = bundle(work, run.inventory.secrets.value, at=run.at, by=run.by)
+    except MeshError as error:
+        run.emit("failed", host.name, why=str(error))
+        return False
+    succeeded, lines = call(host, run, "upload", stdin=files)
+    if not succeeded:
+        run.emit("failed", host.name, why=" ".join(lines))
+    return succeeded
+
+
+@operation()
+def down(run: Run, work: HostWork) -> Commands:
+    """Bring down the stacks that the spec no longer has. Volumes and data stay."""
+    if work.removed:
+        yield FunctionCommand(_down, (run, work), {})
+
+
+def _down(state: State, host: Host, run: Run, work: HostWork) -> bool:
+    def one(stack: str) -> None:
+        started = time.monotonic()
+        run.emit("started", host.name, stack, doing="down")
+        succeeded, lines = call(host, run, "down", stack)
+        if succeeded:
+            run.emit("done", host.name, stack, doing="down", seconds=time.monotonic() - started)
+        else:
+            _fail(run, host, stack, f"cannot be brought down: {' '.join(lines)}")
+
+    return _side_by_side(run, host, one, [removed.name for removed in work.removed])
+
+
+@operation()
+def up(run: Run, work: HostWork, wave: Iterable[str]) -> Commands:
+    """Bring up the changed stacks of one wave side by side, wait for their health, and ask each through its published port."""
+    todo = [work.stacks[name] for name in wave if name in work.stacks]
+    if todo:
+        yield FunctionCommand(_up, (run, todo), {})
+
+
+def _up(state: State, host: Host, run: Run, todo: list[StackWork]) -> bool:
+    return _side_by_side(run, host, lambda work: _up_one(host, run, work), todo)
+
+
+def _up_one(host: Host, run: Run, work: StackWork) -> None:
+    stack = work.stack
+    waits = [name for name in stack.after if name in run.failed]
+    if stack.name in run.failed:
+        return
+    if waits:
+        _fail(run, host, stack.name, f"was not touched: it needs {', '.join(waits)}, which failed")
+        return
+    started = time.monotonic()
+    run.emit("started", host.name, stack.name, doing="up")
+    _, lines = call(host, run, "up", stack.name, str(WAIT_SECONDS), *work.recreate)
+    outcome = lines[-1] if lines else ""
+    if outcome == "@up" and stack.probe:
+        why = _unanswered(stack.probe)
+        if why:
+            _, lines = call(host, run, "rollback", stack.name, str(WAIT_SECONDS))
+            lines, outcome = [why, *lines], lines[-1] if lines else ""
+    if outcome == "@up":
+        run.emit("done", host.name, stack.name, doing="up", seconds=time.monotonic() - started)
+        return
+    ends = {
+        "@back": "did not come up; its previous release runs again",
+        "@stopped": "did not come up, and has no previous release that does: it is stopped",
+        "@failed": "did not come up",
+    }
+    said = [line for line in lines if not line.startswith("@")]
+    _fail(run, host, stack.name, ends.get(outcome, "did not come up, and the host did not say why"), said)
+
+
+def _unanswered(probe: Probe) -> str:
+    """Why the stack does not answer through its published port from this machine; empty when it does."""
+    end = time.monotonic() + probe.timeout
+    while True:
+        try:
+            status = status_of(probe.url)
+            if status < 400:
+                return ""
+            why = f"it answers {status}"
+        except HttpError as error:
+            why = f"{error.what} ({error.why})"
+        if time.monotonic() > end:
+            return f"{probe.url}: {why}, {probe.timeout:.0f} s after its containers were healthy"
+        time.sleep(0.5)
+
+
+@operation()
+def finish(run: Run, work: HostWork) -> Commands:
+    """Write the journal and release the lock. Fails the host when a stack of its has failed."""
+    if not work.empty:
+        yield FunctionCommand(_finish, (run, work), {})
+
+
+def _finish(state: State, host: Host, run: Run, work: HostWork) -> bool:
+    touched = sorted({*work.stacks, *(removed.name for removed in work.removed), *(each.stack for each in work.ollamas)})
+    failed = {name: run.failed[name] for name in touched if name in run.failed}
+    entry = {"run": run.id, "at": run.at, "by": run.by, "stacks": touched, "failed": sorted(failed), "finished": True}
+    succeeded, lines = call(host, run, "drop_lock", json.dumps(entry))
+    if not succeeded:
+        run.emit("failed", host.name, why=f"the lock could not be released: {' '.join(lines)}")
+    return succeeded and not failed
+
+
+def _fail(run: Run, host: Host, stack: str, why: str, lines: Iterable[str] = ()) -> None:
+    """Note that a stack failed, and say so with the last lines of what was printed."""
+    run.failed[stack] = why
+    run.emit("failed", host.name, stack, why=why, lines=list(lines)[-40:])
+    host.log(f"{stack} {why}")
+
+
+def _side_by_side(run: Run, host: Host, work: Callable[[T], None], items: Iterable[T]) -> bool:
+    """`work` for every item at the same time, a few at once. False when the connection to the host broke."""
+    broken: list[str] = []
+
+    def guarded(item: T) -> None:
+        try:
+            work(item)
+        except (OSError, EOFError, SSHException) as error:
+            broken.append(f"{type(error).__name__}: {error}")
+
+    Pool(AT_ONCE).map(guarded, list(items))
+    if broken:
+        run.emit("failed", host.name, why=f"the connection broke ({broken[0]}); the next apply finishes the work")
+    return not broken

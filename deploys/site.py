@@ -1,0 +1,13 @@
+"""All of it: pyinfra inventory/homelab.py deploys/site.py"""
+
+from __future__ import annotations
+
+from pyinfra import host
+
+from deploys.facts.mesh_host import MeshHost
+from deploys.run import current
+from deploys.stacks import apply_stacks
+
+seen = host.get_fact(MeshHost, mesh_host=host.name)
+if seen is not None:  # a host that cannot be read has failed by now; the others go on
+    apply_stacks(current(), seen)

@@ -1,0 +1,51 @@
+"""The stacks of one host: from what is there to what the spec says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pyinfra import host
+
+from deploys.operations import ollama, stacks
+from deploys.run import Run
+from mesh.live.observe import list_gateway, list_models
+from mesh.state.deployment import Deployment
+from mesh.state.diff import diff
+from mesh.state.observed import Observed, ObservedHost
+from mesh.state.work import HostWork, host_work
+
+
+def work_for(run: Run, seen: ObservedHost) -> HostWork:
+    """What the one diff says has to be done on this host."""
+    here = run.deployment.hosts[seen.name]
+    gateway = run.deployment.gateway
+    if gateway and not any(stack.kind == "litellm" for stack in here.stacks):
+        gateway = None
+    observed = Observed(
+        hosts={seen.name: seen},
+        models={each.stack: list_models(each) for each in here.ollamas},
+        gateway=list_gateway(gateway, run.inventory.secrets.value(gateway.key)) if gateway else None,
+    )
+    secret = run.inventory.secrets.value
+    plan = diff(Deployment(run.deployment.mesh, {seen.name: here}, gateway), observed, secret)
+    if run.only:
+        plan = replace(plan, changes=tuple(change for change in plan.changes if change.stack in run.only))
+    return host_work(here, seen, plan)
+
+
+def apply_stacks(run: Run, seen: ObservedHost) -> None:
+    """Every host calls the same operations in the same order, so that waves are waves of the whole mesh."""
+    work = work_for(run, seen)
+    name = seen.name
+    stacks.lock(run, work, seen.lock, name=f"{name}: lock")
+    stacks.pull(run, work, name=f"{name} images: pull")
+    stacks.upload(run, work, name=f"{name} files: upload")
+    stacks.down(run, work, name=f"{name} {_names(each.name for each in work.removed)}: down")
+    for wave in host.loop(run.waves):
+        stacks.up(run, work, wave, name=f"{name} {_names(each for each in wave if each in work.stacks)}: up")
+    ollama.models(run, work.ollamas, name=f"{name} {_names(each.stack for each in work.ollamas)}: models")
+    stacks.finish(run, work, name=f"{name}: unlock")
+
+
+def _names(names: object) -> str:
+    return ", ".join(names) or "nothing"  # type: ignore[call-overload]

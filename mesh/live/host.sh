@@ -1,0 +1,293 @@
+# What apply does on a host, in POSIX sh. It comes to `sh -s` on stdin, after these settings and before one call:
+#   root    the tool's folder          docker  the docker command
+#   run     identity of this apply     stale   minutes without a sign of life after which a lock is abandoned
+# Nothing is on a command line but `sh -s -- mesh-RUN`, which is how a later run recognises what a killed one left running.
+
+set -u
+umask 022
+LC_ALL=C
+PATH=$PATH:/usr/local/bin:/usr/local/sbin:/usr/sbin:/sbin
+export LC_ALL PATH
+lock=$root/lock
+child=
+
+fail() {
+    printf '%s\n' "$*" >&2
+    exit 1
+}
+
+# the lock
+
+holder() { cat "$1/holder" 2>/dev/null; }
+
+abandoned() { # a lock without a sign of life for $stale minutes; one that is just being made counts by its own age
+    sign=$1/beat
+    [ -e "$sign" ] || sign=$1
+    [ -n "$(find "$sign" -prune -mmin "+$stale" 2>/dev/null)" ]
+}
+
+stop_leftovers() { # end what a killed run left working, so that two runs never work at the same time
+    was=$(holder "$1")
+    for file in "$1"/pid.*; do
+        [ -e "$file" ] || continue
+        pid=${file##*.}
+        tries=0
+        while tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q "mesh-${was%% *}"; do
+            [ $tries -lt 30 ] || kill -9 "$pid"
+            [ $tries -gt 0 ] || kill "$pid"
+            tries=$((tries + 1))
+            sleep 1
+        done
+    done
+}
+
+take_lock() { # DEAD-RUN-OR-EMPTY HOLDER: the first word of HOLDER is the run
+    mkdir -p "$root" || fail "cannot make $root"
+    if ! mkdir -m 700 "$lock" 2>/dev/null; then
+        was=$(holder "$lock")
+        if [ "${was%% *}" != "${1:-nobody}" ] && ! abandoned "$lock"; then
+            fail "locked by another apply: ${was:-unknown}"
+        fi
+        mv "$lock" "$lock.$run" 2>/dev/null || fail "somebody else takes over the abandoned lock"
+        if [ "$(holder "$lock.$run")" != "$was" ]; then
+            mv "$lock.$run" "$lock"
+            fail "somebody else has taken over the abandoned lock"
+        fi
+        stop_leftovers "$lock.$run"
+        rm -rf "$lock.$run"
+        mkdir -m 700 "$lock" 2>/dev/null || fail "somebody else was quicker"
+        printf 'took over the lock of an apply that died: %s\n' "$was"
+    fi
+    printf '%s\n' "$2" >"$lock/holder"
+    touch "$lock/beat"
+}
+
+drop_lock() { # JOURNAL-LINE: ends this run
+    printf '%s\n' "$1" >>"$root/journal.jsonl"
+    rm -rf "$lock"
+}
+
+abort() { # JOURNAL-LINE: ends this run from outside, whatever it is doing
+    was=$(holder "$lock")
+    [ "${was%% *}" = "$run" ] || return 0
+    stop_leftovers "$lock"
+    drop_lock "$1"
+}
+
+begin() { # every command but the two above starts here
+    was=$(holder "$lock")
+    [ "${was%% *}" = "$run" ] || fail "this run has lost the lock of the host to: ${was:-nobody}"
+    touch "$lock/beat" "$lock/pid.$$"
+    (while sleep 20 && kill -0 $$; do touch "$lock/beat"; done) >/dev/null 2>&1 </dev/null &
+    beat=$!
+    trap 'kill $beat; rm -f "$lock/pid.$$"' EXIT
+    trap '[ -z "$child" ] || kill "$child"; exit 143' TERM HUP INT
+}
+
+quietly() { # run in the background and wait, so that a signal is heard at once; output goes to $log
+    "$@" >>"$log" 2>&1 </dev/null &
+    child=$!
+    wait "$child"
+    code=$?
+    child=
+    return $code
+}
+
+# images and files
+
+pull() { # IMAGE
+    begin
+    log=$lock/pull.$$
+    quietly "$docker" pull --quiet "$1" || {
+        tail -n 5 "$log" >&2
+        exit 1
+    }
+}
+
+upload() { # a tar in base64 on stdin: new/stacks/STACK/... and new/work/STACK/{keep,stale,extra,release}
+    begin
+    rm -rf "$lock/new"
+    mkdir -m 700 "$lock/new" || fail "cannot write to $lock"
+    base64 -d | tar -xpf - -C "$lock" || fail "the files could not be unpacked in $lock/new"
+}
+
+every() { # LIST FUNCTION: the function for each line of the list
+    [ -s "$1" ] || return 0
+    while IFS= read -r line || [ -n "$line" ]; do
+        "$2" "$line" || return 1
+    done <"$1"
+}
+
+folder_of() { # PATH: makes its folder in $into
+    case $1 in
+    */*) mkdir -p "$into/${1%/*}" || return 1 ;;
+    esac
+    case $1 in
+    secrets/*) chmod 700 "$into/secrets" ;;
+    esac
+}
+
+copy() { # PATH from $from to $into, in one step
+    [ -f "$from/$1" ] || return 0
+    folder_of "$1" && cp -p "$from/$1" "$into/.mesh-new" && place "$into/.mesh-new" "$into/$1"
+}
+
+place() { # FILE TARGET: a folder that Docker made for a bind mount without a source gives way, and so does a link
+    [ -h "$2" ] && rm -f "$2"
+    [ -d "$2" ] && { rmdir "$2" || return 1; }
+    mv -f "$1" "$2"
+}
+
+move() { # PATH from $from to $into
+    [ -f "$from/$1" ] || [ -h "$from/$1" ] || return 0
+    folder_of "$1" && place "$from/$1" "$into/$1"
+}
+
+drop() { # PATH in $into
+    rm -f "$into/$1"
+}
+
+activate() { # the release that ran goes to previous/, the new files take its place
+    [ -d "$new" ] || [ -s "$work/stale" ] || return 0
+    if [ -f "$dir/.release.json" ]; then # only a release that was up is worth keeping
+        rm -rf "$previous.new"
+        mkdir -p "$root/previous" && mkdir -m 700 "$previous.new" || return 1
+        from=$dir into=$previous.new
+        every "$work/keep" copy && copy .release.json || return 1
+        rm -rf "$previous"
+        mv "$previous.new" "$previous" || return 1
+        rm -f "$dir/.release.json"
+    fi
+    activated=yes
+    mkdir -p "$dir" || return 1
+    from=$dir into=$root/previous/$stack.extra
+    if [ -s "$work/stale" ]; then
+        mkdir -p "$into" && chmod 700 "$into" && every "$work/stale" move || return 1
+    fi
+    [ -d "$new" ] || return 0
+    (cd "$new" && find . -type f) | sed 's|^\./||' >"$work/new"
+    from=$new into=$dir
+    every "$work/new" move
+}
+
+# stacks
+
+compose() {
+    quietly "$docker" compose --ansi never --project-name "$stack" --project-directory "$dir" --file "$dir/compose.yaml" "$@"
+}
+
+containers() { "$docker" ps -aq --no-trunc --filter "label=com.docker.compose.project=$stack"; }
+
+up_and_wait() { # SECONDS [SERVICE...]: the services are made anew although Compose sees no difference
+    seconds=$1
+    shift
+    if [ $# -gt 0 ]; then
+        compose up --detach --no-deps --force-recreate "$@" || return 1
+    fi
+    compose up --detach --remove-orphans --wait --wait-timeout "$seconds"
+}
+
+record() { # .release.json, from what runs now
+    # shellcheck disable=SC2016,SC2086
+    ids=$(containers) || return 1
+    [ -n "$ids" ] || return 1
+    {
+        cat "$work/release"
+        "$docker" inspect --format '{{$l := .Config.Labels}}{{json (index $l "com.docker.compose.service")}}:{"digest":{{json (index $l "mesh.digest")}},"config_hash":{{json (index $l "com.docker.compose.config-hash")}},"image_id":{{json .Image}}}' $ids |
+            sed '/^$/d' | sed '$!s/$/,/'
+        printf '}}\n'
+    } >"$dir/.release.json.new" && mv -f "$dir/.release.json.new" "$dir/.release.json"
+}
+
+explain() { # what Compose said, and the last words of the containers that are not well
+    tail -n 6 "$log"
+    for id in $(containers); do
+        state=$("$docker" inspect --format '{{.Name}} {{.State.Status}} {{with .State.Health}}{{.Status}}{{end}} {{.State.ExitCode}}' "$id")
+        case $state in
+        *" running healthy "* | *" running  "* | *" exited  0") continue ;;
+        esac
+        printf -- '-- last lines of %s\n' "$state"
+        "$docker" logs --tail 15 "$id" 2>&1
+    done
+}
+
+at() { # STACK: where its things are
+    stack=$1
+    dir=$root/stacks/$stack
+    new=$lock/new/stacks/$stack
+    work=$lock/new/work/$stack
+    previous=$root/previous/$stack
+    log=$lock/log.$stack
+    activated=no # whether the files in place are of a release that has not been up yet
+    [ -f "$dir/.release.json" ] || activated=yes
+}
+
+remove_container() { quietly "$docker" rm --force "$1"; }
+
+end() { # WORD: the outcome is the last line, because not every way of running this tells the exit code
+    printf '@%s\n' "$1"
+    [ "$1" = up ]
+    exit
+}
+
+up() { # STACK SECONDS [SERVICE...]: ends as up, back (the previous release runs), stopped (there was none) or failed (nothing new was tried)
+    begin
+    at "$1"
+    shift
+    if ! activate; then
+        printf 'its files could not be put in place\n'
+        back "$@"
+    fi
+    if every "$work/extra" remove_container && up_and_wait "$@" && record; then
+        end up
+    fi
+    explain
+    back "$@"
+}
+
+rollback() { # STACK SECONDS: for a stack that is up and does not answer
+    begin
+    at "$1"
+    shift
+    [ -e "$work/new" ] && activated=yes
+    explain
+    back "$1"
+}
+
+back() { # SECONDS: to the previous release; a stack that never had one is stopped
+    [ "$activated" = yes ] || end failed
+    rm -f "$dir/.release.json"
+    into=$dir
+    if [ -f "$previous/.release.json" ]; then
+        every "$work/new" drop
+        from=$previous
+        (cd "$previous" && find . -type f) | sed 's|^\./||' | grep -v '^\.release\.json$' >"$work/back"
+        if every "$work/back" copy && up_and_wait "$1" && copy .release.json; then
+            end back
+        fi
+        printf -- '-- the previous release does not come up either\n'
+        explain
+    fi
+    compose stop
+    end stopped
+}
+
+down() { # STACK: containers and networks go, volumes and data stay
+    begin
+    at "$1"
+    if [ -f "$dir/compose.yaml" ]; then
+        compose down --remove-orphans
+    else
+        quietly "$docker" compose --ansi never --project-name "$stack" down --remove-orphans
+    fi || {
+        tail -n 6 "$log"
+        exit 1
+    }
+    every "$work/extra" remove_container
+    rm -rf "$previous"
+    mkdir -p "$root/previous" && mkdir -m 700 "$previous" || exit 1
+    from=$dir into=$previous
+    every "$work/keep" move && move .release.json || exit 1
+    rmdir "$dir/secrets" "$dir" 2>/dev/null
+    return 0
+}

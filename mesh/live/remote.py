@@ -1,0 +1,33 @@
+"""Texts of the commands that apply runs on a host: the settings, host.sh, and one call. All of it goes through stdin."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+STALE_MINUTES = 10
+"""A lock whose run gave no sign of life for so long is abandoned. A living run gives one every 20 seconds."""
+
+_LIBRARY = Path(__file__).with_name("host.sh")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One host, as far as host.sh has to know it. `run` is the identity of this apply."""
+
+    root: str
+    docker: str
+    run: str
+
+    @property
+    def command(self) -> str:
+        """The command line; everything else is stdin."""
+        return f"sh -s -- mesh-{self.run}"
+
+    def script(self, *call: str, stdin: str = "") -> str:
+        """host.sh with one call. stdin: lines for the called function (never with a line MESH_END)."""
+        settings = {"root": self.root, "docker": self.docker, "run": self.run, "stale": str(STALE_MINUTES)}
+        head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
+        line = shlex.join(call) + (f" <<'MESH_END'\n{stdin}\nMESH_END\n" if stdin else " </dev/null\n")
+        return f"{head}{_LIBRARY.read_text('utf-8')}\n{line}"

@@ -1,0 +1,186 @@
+"""What a plan means for one host: images to pull, files to carry, stacks to bring up or down. Pure."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+from mesh.errors import MeshError
+from mesh.state.deployment import Deployment, File, HostDeployment, OllamaModels, StackRelease
+from mesh.state.observed import ObservedHost
+from mesh.state.plan import Change, Plan
+from mesh.state.release import release_id
+
+
+@dataclass(frozen=True, slots=True)
+class StackWork:
+    """One stack to bring up. Paths are relative to the stack's folder.
+
+    files: to write. stale: to put aside. keep: written by the tool and there now, so part of the previous release.
+    recreate: services to make anew although Compose would see no difference. extra: containers to remove.
+    """
+
+    stack: StackRelease
+    files: tuple[File, ...]
+    stale: tuple[str, ...]
+    keep: tuple[str, ...]
+    recreate: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedStack:
+    """A stack that the spec no longer has on this host."""
+
+    name: str
+    keep: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostWork:
+    """Everything to do on one host."""
+
+    host: HostDeployment
+    pull: Mapping[str, tuple[str, ...]]
+    """Image -> the stacks that need it"""
+    removed: tuple[RemovedStack, ...]
+    stacks: Mapping[str, StackWork]
+    ollamas: tuple[OllamaModels, ...]
+    """Those whose models have to be looked at once they are up."""
+
+    @property
+    def empty(self) -> bool:
+        return not (self.pull or self.removed or self.stacks or self.ollamas)
+
+
+def host_work(host: HostDeployment, seen: ObservedHost, plan: Plan) -> HostWork:
+    """The plan's changes of one host, as work."""
+    changes = [change for change in plan.changes if change.host == host.name]
+    named = {stack.name: stack for stack in host.stacks}
+    by_stack: dict[str, list[Change]] = {}
+    for change in changes:
+        by_stack.setdefault(change.stack, []).append(change)
+    pull: dict[str, tuple[str, ...]] = {}
+    for change in changes:
+        if change.subject == "image":
+            pull[change.name] = (*pull.get(change.name, ()), change.stack)
+    stacks = {
+        name: _stack_work(named[name], seen, theirs)
+        for name, theirs in by_stack.items()
+        if name in named and any(change.subject != "model" for change in theirs)
+    }
+    return HostWork(
+        host,
+        pull,
+        tuple(_removed(host, name, seen, theirs) for name, theirs in by_stack.items() if name not in named),
+        stacks,
+        tuple(ollama for ollama in host.ollamas if ollama.stack in by_stack),
+    )
+
+
+def _stack_work(stack: StackRelease, seen: ObservedHost, changes: Iterable[Change]) -> StackWork:
+    files = {change.name: change.verb for change in changes if change.subject == "file"}
+    services = [change for change in changes if change.subject == "service"]
+    again = {change.name for change in services if change.verb == "restart"}
+    for service in stack.services:
+        same = [c for c in seen.containers if c.project == stack.name and c.labels.get("mesh.digest") == service.digest]
+        if same and any(change.name == service.name and change.verb == "update" for change in services):
+            again.add(service.name)
+    if any(change.subject == "route" for change in changes):
+        again |= {service.name for service in stack.services}
+    return StackWork(
+        stack,
+        tuple(file for file in stack.files if file.path in files),
+        tuple(_relative(stack.directory, path) for path, verb in files.items() if verb == "remove"),
+        _written(stack.directory, seen, stack.name, [file.path for file in stack.files]),
+        tuple(service.name for service in stack.services if service.name in again),
+        tuple(change.name for change in changes if change.subject == "container"),
+    )
+
+
+def _removed(host: HostDeployment, name: str, seen: ObservedHost, changes: Iterable[Change]) -> RemovedStack:
+    directory = f"{host.root}/stacks/{name}"
+    return RemovedStack(
+        name,
+        _written(directory, seen, name, [f"{directory}/compose.yaml"]),
+        tuple(change.name for change in changes if change.subject == "container"),
+    )
+
+
+def _written(directory: str, seen: ObservedHost, stack: str, own: Iterable[str]) -> tuple[str, ...]:
+    """Files of the tool that are there now."""
+    record = seen.releases.get(stack)
+    recorded = {f"{directory}/{path}" for path in record.files} if record else set()
+    return tuple(sorted(_relative(directory, path) for path in recorded | (set(own) & set(seen.files))))
+
+
+def _relative(directory: str, path: str) -> str:
+    return path.removeprefix(f"{directory}/")
+
+
+def waves(deployment: Deployment) -> tuple[tuple[str, ...], ...]:
+    """All stacks of the mesh in the order of their `after`: each wave needs only the ones before it."""
+    after = {stack.name: set(stack.after) for host in deployment.hosts.values() for stack in host.stacks}
+    sorter = TopologicalSorter({name: needs & after.keys() for name, needs in after.items()})
+    found = []
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise MeshError("stacks wait for each other in a circle", why=" after ".join(error.args[1])) from None
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        found.append(tuple(sorted(ready)))
+        sorter.done(*ready)
+    return tuple(found)
+
+
+def bundle(work: HostWork, value_of: Callable[[str], str], *, at: str, by: str) -> str:
+    """The one upload: a tar in base64 with the changed files and the lists that host.sh works through.
+
+    at: when, in ISO 8601. by: who applies. Values of secrets are in it, so it must only ever go through stdin.
+    """
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, each in work.stacks.items():
+            folder = f"new/work/{name}"
+            _add(tar, f"{folder}/keep", _lines(each.keep))
+            _add(tar, f"{folder}/stale", _lines(each.stale))
+            _add(tar, f"{folder}/extra", _lines(each.extra))
+            _add(tar, f"{folder}/release", _release_head(each.stack, at, by).encode())
+            for file in each.files:
+                path = f"new/stacks/{name}/{_relative(each.stack.directory, file.path)}"
+                _add(tar, path, file.content(value_of), file.mode, file.owner, file.group)
+        for removed in work.removed:
+            _add(tar, f"new/work/{removed.name}/keep", _lines(removed.keep))
+            _add(tar, f"new/work/{removed.name}/extra", _lines(removed.extra))
+    return base64.encodebytes(buffer.getvalue()).decode()
+
+
+def _add(tar: tarfile.TarFile, path: str, content: bytes, mode: int = 0o600, owner: int = 0, group: int = 0) -> None:
+    entry = tarfile.TarInfo(path)
+    entry.size, entry.mode, entry.uid, entry.gid = len(content), mode, owner, group
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def _lines(paths: Iterable[str]) -> bytes:
+    for path in paths:
+        if "\n" in path:
+            raise MeshError("a file name with a line break cannot be handled", where=repr(path), mend="rename the file")
+    return "".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape")
+
+
+def _release_head(stack: StackRelease, at: str, by: str) -> str:
+    """`.release.json` up to the services, which host.sh adds from what runs."""
+    head = {
+        "release": release_id(stack),
+        "at": at,
+        "by": by,
+        "files": [_relative(stack.directory, file.path) for file in stack.files],
+    }
+    return json.dumps(head)[:-1] + ',"services":{\n'
