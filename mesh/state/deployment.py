@@ -115,7 +115,12 @@ class HostDeployment:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What the live gateway must list: its base URL, the groups, and the fallbacks of each group in order."""
+    """What the live gateway must list: its base URL, the groups, and the fallbacks of each group in order.
+
+    The gateway's router tells both from its memory, not from its file, in one answer:
+    `GET <url>/v1/models?include_metadata=true` with the key as bearer; `data[].id` are the groups,
+    `data[].metadata.fallbacks` the fallbacks of each (empty where there are none; only groups with some are in `fallbacks`).
+    """
 
     url: str
     key: str

@@ -1,22 +1,19 @@
 """Who is asking: every client of the mesh has its own key, which opens its routes and nothing else.
 
 LiteLLM calls `user_api_key_auth` for every request but its public health pages. The keys come by environment, from
-secrets/env; policy.json beside this file names the variables. A variable that is missing stops the gateway from starting.
+secrets/env; policy.json names the variables. A variable that is missing stops the gateway from starting.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import os
-from pathlib import Path
-from typing import Any
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
-
-POLICY: dict[str, Any] = json.loads((Path(__file__).parent / "policy.json").read_text(encoding="utf-8"))
+from litellm.proxy.common_utils.http_parsing_utils import _read_request_body
+from mesh_policy import POLICY, check_request, refuse, routes_of
 
 SERVED = frozenset(
     prefix + path
@@ -37,31 +34,29 @@ _MASTER = _key(POLICY["master"])
 _CLIENTS = {name: _key(client["key"]) for name, client in POLICY["clients"].items()}
 
 
-def _refuse(status: int, rule: str, message: str) -> HTTPException:
-    return HTTPException(status_code=status, detail={"error": f"mesh rule {rule}: {message}"})
+def client_of(key: str) -> str | None:
+    """The client that a key belongs to, None for the operator's. Raises 401 for any other."""
+    given = key.removeprefix("Bearer ").encode()
+    if not given:
+        raise refuse(401, "client-key", "no key was sent; send `Authorization: Bearer <the client's key>`")
+    # All keys are compared, each in constant time: the answer's timing says nothing about which one was near.
+    matches = [name for name, each in (*_CLIENTS.items(), (None, _MASTER)) if hmac.compare_digest(given, each)]
+    if not matches:
+        raise refuse(401, "client-key", "this key belongs to no client of the mesh")
+    return matches[0]
 
 
 async def user_api_key_auth(request: Request, api_key: str) -> UserAPIKeyAuth:
-    """The client that the key belongs to. 401 without a known key, 403 for a path that is not served."""
-    given = (api_key or "").removeprefix("Bearer ").encode()
-    # All keys are compared, each in constant time: the answer's timing says nothing about which one was near.
-    matches = [name for name, key in _CLIENTS.items() if hmac.compare_digest(given, key)]
-    master = hmac.compare_digest(given, _MASTER)
-    if not given:
-        raise _refuse(401, "client-key", "no key was sent; send `Authorization: Bearer <the client's key>`")
-    if not matches and not master:
-        raise _refuse(401, "client-key", "this key belongs to no client of the mesh")
-    path = request.url.path
-    if path not in SERVED:
-        raise _refuse(403, "served-paths", f"the gateway does not serve {path}")
-    fingerprint = hashlib.sha256(given).hexdigest()
-    if master:
-        return UserAPIKeyAuth(api_key=fingerprint, user_id="mesh", key_alias="mesh", user_role=LitellmUserRoles.PROXY_ADMIN)
-    client = matches[0]
+    """The client that the key belongs to. 401 without a known key, 403 for what the key does not open."""
+    client = client_of(api_key or "")
+    if request.url.path not in SERVED:
+        raise refuse(403, "served-paths", f"the gateway does not serve {request.url.path}")
+    if request.method == "POST":
+        check_request(client, await _read_request_body(request))
+    # LiteLLM writes the key that it is given here to logs: it gets a hash.
+    fingerprint = hashlib.sha256(api_key.encode()).hexdigest()
+    if client is None:
+        return UserAPIKeyAuth(api_key=fingerprint, user_id="mesh", user_role=LitellmUserRoles.PROXY_ADMIN)
     return UserAPIKeyAuth(
-        api_key=fingerprint,
-        user_id=client,
-        key_alias=client,
-        models=POLICY["clients"][client]["routes"],
-        metadata={"client": client},
+        api_key=fingerprint, user_id=client, key_alias=client, models=routes_of(client), metadata={"client": client}
     )
