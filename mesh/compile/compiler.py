@@ -15,6 +15,7 @@ from mesh.compile.template import escape_dollars, render_template
 from mesh.compile.yamltext import dump_compose
 from mesh.errors import MeshError
 from mesh.spec.mesh import Mesh
+from mesh.spec.types import SecretRef
 from mesh.state.deployment import Deployment, File, HostDeployment, OllamaModels, Probe, SecretPart, Service, StackRelease, Text
 
 SECRETS_ENV = "secrets/env"
@@ -91,15 +92,15 @@ class _Compilation:
         declared = self.mesh.stacks.get(self.name)
         memory = (declared.memory if declared else None) or contract.memory
         instance = Instance(self.place, self.mesh, self.images, memory, self.placements)
-        secrets = contract.secrets(instance)
+        secrets: Mapping[str, SecretRef] = self._asked("secrets", contract.secrets, instance)
         files = self._folder_files()
-        files |= {path: self._file(path, text) for path, text in contract.files(instance).items()}
+        files |= {path: self._file(path, text) for path, text in self._asked("files", contract.files, instance).items()}
         if secrets:
             env: list[str | SecretPart] = []
             for variable, secret in sorted(secrets.items()):
                 env += [f"{variable}=", SecretPart(secret.name, "shell"), "\n"]
             files[SECRETS_ENV] = self._file(SECRETS_ENV, tuple(env))
-        project = render_template(self.folder, instance, self.defaults)
+        project = render_template(self.folder, instance, self._asked("values", contract.values, instance), self.defaults)
         for name, definition in project["services"].items():
             if name not in self.images:
                 raise MeshError(
@@ -112,6 +113,20 @@ class _Compilation:
         after = tuple(each.name for each in self.placements.values() if each.kind in contract.after)
         probe = Probe(self.place.url + contract.probe) if contract.probe and self.place.port else None
         return self._release(files, project, probe, after, contract.volumes)
+
+    def _asked(self, what: str, function: Callable[[Instance], Mapping[str, Any]], instance: Instance) -> Mapping[str, Any]:
+        """The answer of a callable of the stack's contract. It is the stack author's code: its errors are theirs to read."""
+        try:
+            return function(instance)
+        except MeshError:
+            raise
+        except Exception as error:
+            raise MeshError(
+                f"`{what}` of the stack's contract fails",
+                where=str(self.folder.path / "stack.py"),
+                why=f"{self.name}: {type(error).__name__}: {error}",
+                mend="correct stack.py, or what it reads from the spec",
+            ) from error
 
     def _plain(self) -> StackRelease:
         files = self._folder_files()
@@ -150,6 +165,7 @@ class _Compilation:
                 definition=definition,
             )
             for name, definition in project["services"].items()
+            if not definition.get("profiles")  # Compose leaves those down
         )
         ordered = tuple(files[path] for path in sorted(files))
         return StackRelease(self.name, self.place.kind, self.directory, ordered, services, probe, after, volumes)

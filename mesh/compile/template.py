@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,19 +13,25 @@ from mesh.compile.stack import Instance
 from mesh.compile.yamltext import as_json, load_compose
 from mesh.errors import Location, MeshError
 
+if TYPE_CHECKING:
+    import jinja2
+
 WITH_SECRETS = ("/bin/sh", "-c", 'set -a; . /run/secrets/env; set +a; exec "$@"', "--")
 """Entrypoint that gives the real command the variables of secrets/env. `environment:` would show them in `docker inspect`."""
 
 
-def render_template(folder: StackFolder, instance: Instance, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The Compose project of one of the mesh's own stacks, with the service defaults under every service."""
+def render_template(
+    folder: StackFolder, instance: Instance, values: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The Compose project of one of the mesh's own stacks, with the service defaults under every service.
+
+    values: what the stack's contract adds to the values that every template sees.
+    """
     import jinja2
 
-    assert folder.contract is not None
     where = str(folder.path / TEMPLATE)
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=as_json, autoescape=False, trim_blocks=True)
     try:
-        text = environment.from_string(folder.compose).render(**_values(instance), **folder.contract.values(instance))
+        text = _template(folder.compose).render({**_values(instance), **values})
     except jinja2.TemplateSyntaxError as error:
         raise MeshError("the template is malformed", where=Location(where, error.lineno), why=str(error)) from error
     except (jinja2.TemplateError, TypeError, AttributeError) as error:
@@ -69,6 +76,17 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         else:
             result[key] = value
     return result
+
+
+@cache
+def _template(text: str) -> jinja2.Template:
+    import jinja2
+
+    def finalize(value: object) -> str:
+        return str(value) if isinstance(value, jinja2.Undefined) else as_json(value)  # str() of an undefined value names it
+
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=finalize, autoescape=False, trim_blocks=True)
+    return environment.from_string(text)
 
 
 def _in_order_of(first: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,17 @@
-"""A streaming pass-through to Anthropic: every byte of a request and of its answer as it is, as soon as it is there.
+"""A streaming pass-through to Anthropic: every byte of an answer as it is and as soon as it is there.
 
-Environment: UPSTREAM, the base URL; PORT, default 8080. SIGTERM: no new connections, running answers are finished first.
+Environment: UPSTREAM, the base URL; HOST and PORT to listen on, all of the container's addresses and 8080 by default.
+SIGTERM: no new connections, running answers are finished first.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
+from collections.abc import AsyncIterator
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 HOP_BY_HOP = frozenset(
     {
@@ -33,12 +36,16 @@ SESSION = web.AppKey("session", ClientSession)
 UPSTREAM = web.AppKey("upstream", str)
 
 
-def forwarded(headers: object, also: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """The headers to pass on, repeated ones included: all but the connection's own and those that `Connection` names."""
-    pairs: list[tuple[str, str]] = list(headers.items())  # type: ignore[attr-defined]
-    named = {token.strip().lower() for key, value in pairs if key.lower() == "connection" for token in value.split(",")}
+def forwarded(headers: CIMultiDictProxy[str], *also: str) -> CIMultiDict[str]:
+    """The headers to pass on, repeated ones included: all but the connection's own, those that it names, and `also`."""
+    named = {token.strip().lower() for value in headers.getall("connection", []) for token in value.split(",")}
     dropped = HOP_BY_HOP | named | set(also)
-    return [(key, value) for key, value in pairs if key.lower() not in dropped]
+    return CIMultiDict((key, value) for key, value in headers.items() if key.lower() not in dropped)
+
+
+def problem(status: int, kind: str, message: str) -> web.Response:
+    """An error of the proxy's own, in Anthropic's shape."""
+    return web.json_response({"type": "error", "error": {"type": kind, "message": f"caching-proxy: {message}"}}, status=status)
 
 
 async def health(_: web.Request) -> web.Response:
@@ -46,48 +53,42 @@ async def health(_: web.Request) -> web.Response:
 
 
 async def forward(request: web.Request) -> web.StreamResponse:
-    """One request. An upstream that cannot be reached is 502; one that breaks off breaks the client's connection off too."""
-    url = request.app[UPSTREAM] + request.raw_path
-    body = await request.read()
+    """One request. No upstream: 502. An upstream that breaks off breaks the client's connection off too."""
+    upstream = request.app[UPSTREAM]
+    if not request.raw_path.startswith("/"):  # `@elsewhere/` would lead the client's key to another host
+        return problem(400, "invalid_request_error", "the request's target is not a path")
+    headers, body = forwarded(request.headers, "host", "content-length"), await request.read()
     try:
-        upstream = await request.app[SESSION].request(
-            request.method,
-            url,
-            headers=forwarded(request.headers, ("host", "content-length")),
-            data=body or None,
-            allow_redirects=False,
+        answer = await request.app[SESSION].request(
+            request.method, URL(upstream + request.raw_path, encoded=True), headers=headers, data=body, allow_redirects=False
         )
     except (ClientError, TimeoutError) as error:
-        reason = f"caching-proxy: {request.app[UPSTREAM]} cannot be reached: {type(error).__name__}"
-        return web.json_response({"type": "error", "error": {"type": "api_error", "message": reason}}, status=502)
-    async with upstream:
-        response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
-        for key, value in forwarded(upstream.headers):
-            response.headers.add(key, value)
+        return problem(502, "api_error", f"no answer from {upstream}: {type(error).__name__}")
+    async with answer:
+        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=forwarded(answer.headers))
         await response.prepare(request)
-        async for chunk in upstream.content.iter_any():
+        async for chunk in answer.content.iter_any():
             await response.write(chunk)
         await response.write_eof()
         return response
 
 
-async def _session(app: web.Application):  # type: ignore[no-untyped-def]  # an async generator, as aiohttp wants it
-    timeout = ClientTimeout(total=None, sock_connect=10)
-    connector = TCPConnector(limit=0)
+async def _session(app: web.Application) -> AsyncIterator[None]:
     async with ClientSession(
-        timeout=timeout,
-        connector=connector,
-        auto_decompress=False,
+        connector=TCPConnector(limit=0),
+        timeout=ClientTimeout(total=None, sock_connect=10),  # the gateway decides how long an answer may take
         cookie_jar=DummyCookieJar(),
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        auto_decompress=False,
+        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
     ) as session:
         app[SESSION] = session
         yield
 
 
 def make_app(upstream: str) -> web.Application:
+    """The proxy before `upstream`, a base URL without a trailing slash."""
     app = web.Application(client_max_size=LARGEST)
-    app[UPSTREAM] = upstream.rstrip("/")
+    app[UPSTREAM] = upstream
     app.cleanup_ctx.append(_session)
     app.router.add_get("/health", health)
     app.router.add_route("*", "/{path:.*}", forward)
@@ -97,9 +98,9 @@ def make_app(upstream: str) -> web.Application:
 if __name__ == "__main__":
     web.run_app(
         make_app(os.environ["UPSTREAM"]),
+        host=os.environ.get("HOST", "0.0.0.0"),
         port=int(os.environ.get("PORT", "8080")),
         shutdown_timeout=DRAIN,
         handler_cancellation=True,
         access_log=None,
-        loop=asyncio.new_event_loop(),
     )

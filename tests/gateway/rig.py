@@ -151,7 +151,7 @@ class Rig:
 
     def start_proxy(self) -> None:
         definition = self.release("caching-proxy").services[0].definition
-        env = {**os.environ, **definition["environment"], "PORT": str(self.ports["caching-proxy"])}
+        env = {**os.environ, **definition["environment"], "HOST": "127.0.0.1", "PORT": str(self.ports["caching-proxy"])}
         self.start("caching-proxy", [sys.executable, str(self.write("caching-proxy") / "proxy.py")], env, "/health")
 
     def gateway_command(self, folder: Path, litellm: str, port: int) -> tuple[list[str], dict[str, str]]:
