@@ -142,8 +142,12 @@ def remove_box(engine: Engine, container: str) -> None:
 
 
 def remove_all(engine: Engine) -> None:
-    """Every container of the lab, of any checkout, and the network. The registry's volume stays."""
-    listed = engine.docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}").stdout.split()
+    """Every container of the lab, of any checkout, and the network. The registry's volume stays.
+
+    In the lab's own engine every container is the lab's: those of a build that was killed have no label.
+    """
+    mine = [] if engine.own else ["--filter", f"label={LABEL}"]
+    listed = engine.docker("ps", "--all", "--quiet", *mine).stdout.split()
     if listed:
         engine.docker("rm", "--force", "--volumes", *listed)
     engine.docker("network", "rm", NETWORK, check=False)

@@ -58,6 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
             for name in [arguments.host] if arguments.host else list(HOSTS):
                 lab.reset_host(name, bare=arguments.bare)
         case "ssh":
+            lab.facts()  # says so when the lab is down, rather than wait for a network that is not there
             args = lab.ssh_args(arguments.host)
             os.execvp(args[0], [*args, *arguments.command])
         case "status":

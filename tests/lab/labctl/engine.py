@@ -7,6 +7,7 @@ taken for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -100,6 +101,7 @@ def stop(engine: Engine) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         for name in ("docker.sock", "containerd.sock", "containerd.sock.ttrpc", "dockerd.pid"):
             (cache() / name).unlink(missing_ok=True)
+        _remove_empty_cgroups()
 
 
 def purge() -> None:
@@ -208,6 +210,17 @@ def _end(program: str) -> None:
             return
         say(f"{program} (pid {pid}) did not end on {sign.name}")
     raise MeshError(f"{program} (pid {pid}) cannot be ended", where="lab")
+
+
+def _remove_empty_cgroups() -> None:
+    """On cgroup v1 the hosts' inner containers have their groups beside the hosts' own, and leave them empty behind.
+
+    Only after the own engine ended, which runs only where no other one does: nobody is about to fill them.
+    """
+    for top in Path("/sys/fs/cgroup").glob("*/docker"):
+        for folder, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
 
 
 def _boot() -> str:

@@ -24,7 +24,7 @@ from labctl.bases import ensure_base
 from labctl.engine import Engine
 from labctl.pipconf import IN_BUILD, build_files
 from labctl.settings import IMAGES, PREFIX
-from labctl.shell import say, step
+from labctl.shell import say, step, tail
 from mesh.errors import MeshError
 
 FROM = re.compile(rf"^FROM\s+{PREFIX}/([\w.-]+)(?::(\S+))?", re.MULTILINE | re.IGNORECASE)
@@ -47,9 +47,12 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in IMAGES.glob("*/Dockerfile"))
 
 
-def ensure_images(engine: Engine, wanted: list[str]) -> dict[str, Image]:
-    """The images by name, each built if this content of it is not there yet; those they are built from come along."""
-    known: dict[str, Image] = {}
+def ensure_images(engine: Engine, wanted: list[str], known: dict[str, Image] | None = None) -> dict[str, Image]:
+    """The images by name, each built if this content of it is not there yet; those they are built from come along.
+
+    `known` are taken as they are: a file that changes meanwhile must not give one run two versions of an image.
+    """
+    known = dict(known or {})
     for name in wanted:
         _ensure(engine, name, known)
     return known
@@ -146,7 +149,11 @@ def _build(engine: Engine, image: Image, files: dict[str, Path]) -> None:
 
 
 def _end_of(output: str) -> str:
-    return "\n        ".join(output.strip().splitlines()[-25:])
+    """The end of a build's output without colours, progress bars and the builder's word on its own future."""
+    noise = re.compile(
+        r"\x1b\[[0-9;]*m|^DEPRECATED: .*|^\s*BuildKit is currently.*|^\s*environment-variable\.|.*━━━.*", re.MULTILINE
+    )
+    return tail("\n".join(line[:300] for line in noise.sub("", output).splitlines() if line.strip()), 20)
 
 
 def _write_context(out: Any, files: dict[str, Path], extra: dict[str, bytes]) -> None:

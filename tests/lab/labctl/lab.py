@@ -37,18 +37,19 @@ class Lab:
             on = engine.ensure()
             apt_install({"ssh": "openssh-client", "ssh-keygen": "openssh-client"}, "the lab")
             hosts.make_key()
-            built = images.ensure_images(on, [name for name in images.names() if name != BARE_IMAGE])
+            machines = images.ensure_images(on, ["registry", "doubles", MACHINE_IMAGE])
             cgroup = on.cgroup_version()
             boxes.ensure_network(on)
-            boxes.ensure_box(on, boxes.registry_box(built["registry"].local))
-            boxes.ensure_box(on, boxes.cloud_box(built["doubles"].local))
+            boxes.ensure_box(on, boxes.registry_box(machines["registry"].local))
+            boxes.ensure_box(on, boxes.cloud_box(machines["doubles"].local))
             for host in HOSTS.values():
-                if boxes.ensure_box(on, boxes.host_box(host, built[MACHINE_IMAGE].local, cgroup)):
+                if boxes.ensure_box(on, boxes.host_box(host, machines[MACHINE_IMAGE].local, cgroup)):
                     say(f"{host.name}: booting")
             registry.wait_for_registry()
-            references = registry.offer(on, [image for image in built.values() if image.registry])
             hosts.wait_for_hosts(on, list(HOSTS.values()))
             hosts.admit(on)
+            # The hosts come first: they are of use while the images for them are still being built.
+            references = registry.offer(on, images.ensure_images(on, images.names(), machines))
             self._write_facts(on, references)
 
     def down(self, *, purge: bool = False) -> None:

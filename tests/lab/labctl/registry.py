@@ -27,9 +27,9 @@ def wait_for_registry() -> None:
         )
 
 
-def offer(engine: Engine, images: list[Image]) -> dict[str, str]:
+def offer(engine: Engine, images: dict[str, Image]) -> dict[str, str]:
     """Pushes what is missing; name -> reference with tag and digest, as a host pulls it."""
-    return {image.name: _reference(engine, image) for image in images}
+    return {name: _reference(engine, image) for name, image in sorted(images.items()) if image.registry}
 
 
 def reference(image: Image) -> str | None:
