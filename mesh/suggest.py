@@ -14,14 +14,17 @@ class Suggester:
     def __init__(self, comparisons: int = 20_000) -> None:
         self._left = comparisons
 
-    def nearest(self, word: str, known: Collection[str]) -> str | None:
-        """The known word that is most like `word`; None when none is near or the budget is spent."""
+    def nearest(self, word: str, known: Collection[str], cutoff: float = 0.6) -> str | None:
+        """The known word that is most like `word`; None when none is near or the budget is spent.
+
+        cutoff: how alike they must be, from 0 (nothing in common) to 1 (the same).
+        """
         if not 0 < len(word) <= _LONGEST or self._left < len(known):
             return None
         self._left -= len(known)
         from difflib import get_close_matches
 
-        near = get_close_matches(word, known, n=1, cutoff=0.6)
+        near = get_close_matches(word, known, n=1, cutoff=cutoff)
         return near[0] if near else None
 
     def mend(self, word: str, known: Collection[str], otherwise: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -30,7 +31,8 @@ def require_valid(inventory: Inventory) -> None:
 def validate(inventory: Inventory, today: date | None = None) -> tuple[Finding, ...]:
     """Every finding about the inventory. Raises SpecInvalid when the spec cannot even be loaded."""
     loaded = inventory.loaded
-    library, findings = _library(inventory)
+    kinds = _kinds()
+    library, findings = _library(inventory, kinds)
     stacks, more = _stack_facts(inventory, library)
     findings += more
     secret_names, more = _secret_names(inventory)
@@ -38,7 +40,7 @@ def validate(inventory: Inventory, today: date | None = None) -> tuple[Finding, 
     locked, more = _locked(inventory)
     findings += more
     catalogue = Catalogue.load(inventory.dir)
-    world = World(stacks, secret_names, {SALT: ""} if stacks else {}, locked, catalogue, today or date.today())
+    world = World(kinds, stacks, secret_names, {SALT: ""} if stacks else {}, locked, catalogue, today or date.today())
     checked = check(loaded, world)
     if not any(finding.severity == "error" and finding.rule != "secret-missing" for finding in (*findings, *checked)):
         needed, more = _needed_secrets(inventory)
@@ -57,26 +59,40 @@ def _finding(inventory: Inventory, rule: str, error: MeshError, path: Path, wher
 
 
 def _section(mesh: Mesh, stack: str) -> Path:
-    return ("providers" if stack in mesh.ollamas and stack not in mesh.stacks else "stacks", stack)
+    return ("stacks" if stack in mesh.stacks else "providers", stack)
 
 
-def _library(inventory: Inventory) -> tuple[StackLibrary | None, list[Finding]]:
+def _kinds() -> frozenset[str]:
+    return frozenset(folder.name for folder in STACKS.iterdir() if folder.is_dir())
+
+
+def _library(inventory: Inventory, kinds: frozenset[str]) -> tuple[StackLibrary | None, list[Finding]]:
     """The stack folders of the whole spec, or those that can be read and a finding for each that cannot."""
-    try:
-        return inventory.library, []
-    except MeshError:
-        pass
     mesh, findings = inventory.mesh, []
-    folders: dict[str, StackFolder] = {}
+    unknown = {name for name, stack in mesh.stacks.items() if stack.source is None and (stack.kind or name) not in kinds}
+    if not unknown:
+        with contextlib.suppress(MeshError):
+            return inventory.library, []
     library: StackLibrary | None = None
-    for name in dict.fromkeys((*mesh.ollamas, *mesh.stacks)):
-        section = str(_section(mesh, name)[0])
-        alone = {"providers": {}, "stacks": {}, section: {name: getattr(mesh, section)[name]}}
-        try:
-            library = StackLibrary.load(STACKS, inventory.dir, mesh.model_copy(update=alone))
-            folders |= library.folders
-        except MeshError as error:
-            findings.append(_finding(inventory, "stack-folder", error, (section, name)))
+    read: dict[tuple[str, str], StackFolder | MeshError] = {}
+    folders: dict[str, StackFolder] = {}
+    for name, stack in mesh.stacks.items():
+        if name in unknown:
+            continue  # `stack-unknown` says so
+        identity = ("source", stack.source) if stack.source is not None else ("kind", stack.kind or name)
+        if identity not in read:
+            try:
+                library = StackLibrary.load(
+                    STACKS, inventory.dir, mesh.model_copy(update={"providers": {}, "stacks": {name: stack}})
+                )
+                read[identity] = library.folders[name]
+            except MeshError as error:
+                read[identity] = error
+        folder = read[identity]
+        if isinstance(folder, MeshError):
+            findings.append(_finding(inventory, "stack-folder", folder, ("stacks", name)))
+        else:
+            folders[name] = folder
     return (StackLibrary(folders, library.defaults) if library else None), findings
 
 

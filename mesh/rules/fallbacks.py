@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mesh.findings import Path
 from mesh.rules.rule import Context, Problem, rule
@@ -45,29 +45,38 @@ def fallback_targets_are_models(context: Context) -> Iterator[Problem]:
 @rule("fallback-cycle", "error")
 def chains_end(context: Context) -> Iterator[Problem]:
     """Routes that name each other as fallbacks never end: a failing request would go round."""
-    routes = context.mesh.routes
-    reported: set[frozenset[str]] = set()
-    for start in routes:
-        trail = _way_back(context, start)
-        if trail is not None and frozenset(trail) not in reported:
-            reported.add(frozenset(trail))
-            message = f"routes.{start}: its fallbacks come back to it: {' -> '.join((*trail, start))}"
-            yield Problem(("routes", start), message, f"take `{start}` out of the chain of `{trail[-1]}`", on_key=True)
+    finished: set[str] = set()
+    for start in context.mesh.routes:
+        trail: list[str] = []
+        position: dict[str, int] = {}
+        pending = [iter((start,))]
+        while pending:
+            name = next(pending[-1], None)
+            if name is None:
+                pending.pop()
+                if trail:
+                    left = trail.pop()
+                    del position[left]
+                    finished.add(left)
+            elif name in position:
+                circle = abridged((*trail[position[name] :], name))
+                message = f"routes.{name}: its fallbacks come back to it: {circle}"
+                yield Problem(("routes", name), message, f"take `{name}` out of the chain of `{trail[-1]}`", on_key=True)
+            elif name not in finished:
+                position[name] = len(trail)
+                trail.append(name)
+                onward = dict.fromkeys(target for _, target in targets(name, context.mesh.routes[name]))
+                pending.append(iter([target for target in onward if target in context.mesh.routes]))
 
 
-def _way_back(context: Context, start: str) -> tuple[str, ...] | None:
-    """The shortest way over fallbacks from a route back to itself."""
-    routes = context.mesh.routes
-    waiting: list[tuple[str, ...]] = [(start,)]
-    seen: set[str] = set()
-    for trail in waiting:  # grows while it is read: breadth first
-        for _, target in targets(trail[-1], routes[trail[-1]]):
-            if target == start:
-                return trail
-            if target in routes and target not in seen:
-                seen.add(target)
-                waiting.append((*trail, target))
-    return None
+MOST_NAMES = 8
+"""How many names of a chain a message spells out."""
+
+
+def abridged(names: Sequence[str]) -> str:
+    """`a -> b -> c`, with the middle left out where there are many."""
+    shown = names if len(names) <= MOST_NAMES else (*names[: MOST_NAMES - 2], "...", names[-1])
+    return " -> ".join(shown)
 
 
 @rule("fallback-mixed", "error")

@@ -22,8 +22,7 @@ def _used(context: Context) -> Iterator[tuple[Path, str, str, str]]:
     for stack, facts in context.world.stacks.items():
         for service, image in facts.images.items():
             own = next((key for key in (f"{stack}.{service}", service) if key in context.mesh.images), None)
-            section = "providers" if stack in context.mesh.ollamas else "stacks"
-            yield ("images", own) if own else (section, stack), stack, service, image
+            yield ("images", own) if own else (context.section(stack), stack), stack, service, image
 
 
 @rule("image-unknown", "error")

@@ -16,7 +16,7 @@ def names_are_not_used_twice(context: Context) -> Iterator[Problem]:
     """
     mesh = context.mesh
     for name in mesh.stacks:
-        if name in mesh.ollamas:
+        if name in context.ollamas:
             message = f"stacks.{name}: the Ollama provider `{name}` is deployed as a stack of that name already"
             yield Problem(("stacks", name), message, "rename one of the two, or delete the stack", on_key=True)
     for name in mesh.routes:
@@ -28,7 +28,7 @@ def names_are_not_used_twice(context: Context) -> Iterator[Problem]:
 @rule("name-compose", "error")
 def stack_names_are_project_names(context: Context) -> Iterator[Problem]:
     """A stack (an Ollama provider, too) has a dot in its name. The name becomes a Compose project, which cannot have one."""
-    for section, names in (("stacks", context.mesh.stacks), ("providers", context.mesh.ollamas)):
+    for section, names in (("stacks", context.mesh.stacks), ("providers", context.ollamas)):
         for name in names:
             if "." in name:
                 message = f"{section}.{name}: Compose accepts no project with a dot in its name"

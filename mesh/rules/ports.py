@@ -29,10 +29,24 @@ def ports_are_published_once_on_a_host(context: Context) -> Iterator[Problem]:
         others.append((port.address, owner))
 
 
+@rule("port-everywhere", "notice")
+def ports_are_published_on_one_address(context: Context) -> Iterator[Problem]:
+    """A compose.yaml of your own publishes a port on all interfaces of its host (`8080:80` rather than `192.168.1.22:8080:80`).
+
+    The mesh's own stacks publish on the host's declared address only. In your own file it is your decision, so it is only said.
+    """
+    everywhere = [f"{owner}: {port.port}" for _, _, owner, port in _published(context) if port.address in _EVERYWHERE]
+    if everywhere:
+        shown = ", ".join(everywhere[:5]) + (f" and {len(everywhere) - 5} more" if len(everywhere) > 5 else "")
+        yield Problem(
+            ("stacks",), f"published on all interfaces: {shown}", "write ADDRESS:PORT:PORT in compose.yaml", on_key=True
+        )
+
+
 def _published(context: Context) -> Iterator[tuple[Path, str, str, Published]]:
     """(place in the spec, host, who, port) for every published port."""
     mesh = context.mesh
-    for name, provider in mesh.ollamas.items():
+    for name, provider in context.ollamas.items():
         yield ("providers", name, "port"), provider.on, f"providers.{name}", Published(provider.port)
     for name, stack in mesh.stacks.items():
         facts = context.world.stacks.get(name)

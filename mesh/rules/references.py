@@ -27,6 +27,19 @@ def names_point_at_something(context: Context) -> Iterator[Problem]:
             yield Problem(path, f"{owner}: there is no {kind} `{name}`", mend)
 
 
+@rule("stack-unknown", "error")
+def stacks_have_a_folder(context: Context) -> Iterator[Problem]:
+    """A stack has no folder under stacks/ of its `kind` (which is its name where the spec gives none), and no `source`."""
+    known = context.world.kinds
+    for name, stack in context.mesh.stacks.items():
+        kind = stack.kind or name
+        if stack.source is None and kind not in known:
+            mend = context.suggest.mend(kind, known, f"make the folder stacks/{kind}, or give `source:`")
+            yield Problem(
+                ("stacks", name, "kind"), f"stacks.{name}: there is no folder stacks/{kind}", mend, on_key=not stack.kind
+            )
+
+
 def _references(mesh: Mesh) -> Iterator[Reference]:
     for name, provider in mesh.providers.items():
         if isinstance(provider, OllamaProvider):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from mesh.findings import Path, Severity
 from mesh.rules.world import World
 from mesh.spec.mesh import Mesh
-from mesh.spec.providers import Model, Provider
+from mesh.spec.providers import Model, OllamaProvider, Provider
 from mesh.suggest import Suggester
 
 
@@ -23,13 +24,18 @@ class Problem:
     on_key: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Context:
     """What a rule looks at. References in the spec may dangle: that is for `reference-unknown` to say, and no rule may trip."""
 
     mesh: Mesh
     world: World
     suggest: Suggester
+
+    @cached_property
+    def ollamas(self) -> dict[str, OllamaProvider]:
+        """The Ollama providers by name."""
+        return self.mesh.ollamas
 
     def provider_of(self, model: str) -> Provider | None:
         """The provider of a model by name; None where either is unknown."""
@@ -42,6 +48,10 @@ class Context:
         if provider is None:
             return False
         return not provider.local or (model.tag or "").endswith("cloud")
+
+    def section(self, stack: str) -> str:
+        """The part of the spec that declares a stack: an Ollama's is its provider."""
+        return "providers" if stack in self.ollamas and stack not in self.mesh.stacks else "stacks"
 
 
 Check = Callable[[Context], Iterator[Problem]]

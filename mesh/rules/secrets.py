@@ -28,8 +28,8 @@ def _needed(context: Context) -> dict[str, tuple[Path, str]]:
     for path, secret, user in references(context.mesh):
         needed.setdefault(secret, (path, user))
     for secret, stack in context.world.needed_secrets.items():
-        section = "providers" if stack in context.mesh.ollamas else "stacks"
-        needed.setdefault(secret, ((section, stack), f"{section}.{stack}"))
+        section = context.section(stack)
+        needed.setdefault(secret, ((section, stack) if stack else (), f"{section}.{stack}" if stack else "the mesh"))
     return needed
 
 
@@ -39,14 +39,18 @@ def secrets_resolve(context: Context) -> Iterator[Problem]:
     known = context.world.secret_names
     if known is None:
         return
-    for secret, (path, user) in _needed(context).items():
-        if secret not in known and secret not in context.mesh.secrets:
-            near = context.suggest.nearest(secret, known)
-            store = (
-                f"`mesh secrets set {secret}`" if "providers" in path else f"`mesh secrets init`, or `mesh secrets set {secret}`"
-            )
-            mend = f"did you mean secret:{near}? Otherwise {store}" if near and path[0] != "clients" else store
-            yield Problem(path, f"{user} needs the secret `{secret}`, which has no value", mend)
+    missing = {secret: place for secret, place in _needed(context).items() if secret not in known | set(context.mesh.secrets)}
+    if not missing:
+        return
+    from mesh.secrets.own import own_secrets
+
+    own = own_secrets(context.mesh)
+    for secret, (path, user) in missing.items():
+        mend = "`mesh secrets init` makes it" if secret in own else f"`mesh secrets set {secret}`"
+        near = None if secret in own else context.suggest.nearest(secret, known, cutoff=0.85)
+        if near is not None:
+            mend = f"did you mean secret:{near}? Otherwise {mend}"
+        yield Problem(path, f"{user} needs the secret `{secret}`, which has no value", mend)
 
 
 @rule("secret-unverified", "warning")

@@ -15,10 +15,17 @@ def _gib(count: float) -> str:
     return f"{count / _GIB:.1f} GiB"
 
 
-def _on_card(context: Context, host: str) -> dict[str, list[tuple[str, Model]]]:
-    """Models by Ollama provider, for the providers that use the cards of a host."""
-    using = [name for name, each in context.mesh.ollamas.items() if each.on == host and each.gpu == "all"]
-    return {name: [(key, model) for key, model in context.mesh.models.items() if model.at == name] for name in using}
+def _on_cards(context: Context) -> dict[str, dict[str, list[tuple[str, Model]]]]:
+    """Models by host and Ollama provider, for the providers that use the cards of their host."""
+    found: dict[str, dict[str, list[tuple[str, Model]]]] = {name: {} for name in context.mesh.hosts}
+    for name, provider in context.ollamas.items():
+        if provider.gpu == "all" and provider.on in found:
+            found[provider.on][name] = []
+    for name, model in context.mesh.models.items():
+        at = context.ollamas.get(model.at)
+        if at is not None and model.at in found.get(at.on, ()):
+            found[at.on][model.at].append((name, model))
+    return found
 
 
 def _weight(context: Context, model: Model) -> int | None:
@@ -50,7 +57,7 @@ def cards_are_in_the_catalogue(context: Context) -> Iterator[Problem]:
 @rule("card-missing", "error")
 def an_ollama_with_a_gpu_has_one(context: Context) -> Iterator[Problem]:
     """An Ollama is to use the cards of its host, and the host has none. It would run on the processor, ten times slower."""
-    for name, provider in context.mesh.ollamas.items():
+    for name, provider in context.ollamas.items():
         host = context.mesh.hosts.get(provider.on)
         if host is not None and provider.gpu == "all" and not host.gpus:
             message = f"providers.{name}: it is to use the cards of {provider.on}, which has none"
@@ -61,7 +68,7 @@ def an_ollama_with_a_gpu_has_one(context: Context) -> Iterator[Problem]:
 def sizes_of_models_are_known(context: Context) -> Iterator[Problem]:
     """The catalogue (mesh/data/models.csv) does not know the model, so it is missing from every sum of VRAM."""
     for name, model in context.mesh.models.items():
-        provider = context.mesh.ollamas.get(model.at)
+        provider = context.ollamas.get(model.at)
         if provider is not None and provider.gpu == "all" and model.tag and _weight(context, model) is None:
             message = f"models.{name}: the size of `{model.tag}` is not known, so VRAM is summed without it"
             yield Problem(("models", name, "tag"), message, "add weights: 4.9GB, the size that `ollama list` shows")
@@ -74,12 +81,13 @@ def models_fit_the_cards(context: Context) -> Iterator[Problem]:
     A model that is allowed to overflow into RAM (`spill: allowed`) is left out. This is the plain sum of weights: context and
     buffers come on top.
     """
+    on_cards = _on_cards(context)
     for name, host in context.mesh.hosts.items():
         total = _cards(context, host)
         if total is None:
             continue
         parts = [(sum(sum(gpu.reserve.values()) for gpu in host.gpus), "reserved for others")]
-        for models in _on_card(context, name).values():
+        for models in on_cards[name].values():
             sized = [(weight, key, model) for key, model in models if (weight := _weight(context, model)) is not None]
             parts += [(weight, key) for weight, key, model in sized if model.resident]
             on_demand = [(weight, key) for weight, key, model in sized if not model.resident and model.spill is None]
@@ -95,12 +103,13 @@ def models_fit_the_cards(context: Context) -> Iterator[Problem]:
 @rule("vram-spill", "notice")
 def spilling_models_are_named(context: Context) -> Iterator[Problem]:
     """A model with `spill: allowed` does not fit: part of it will be in RAM, and slow. You allowed it, so it is only said."""
+    on_cards = _on_cards(context)
     for name, host in context.mesh.hosts.items():
         total = _cards(context, host)
         if total is None:
             continue
         reserved = sum(sum(gpu.reserve.values()) for gpu in host.gpus)
-        for models in _on_card(context, name).values():
+        for models in on_cards[name].values():
             resident = sum(_weight(context, model) or 0 for _, model in models if model.resident and model.spill is None)
             for key, model in models:
                 weight, room = _weight(context, model), total - reserved - resident

@@ -32,13 +32,15 @@ class StackFacts:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """stacks: by name, an Ollama provider's too; one whose folder could not be read is missing.
+    """kinds: names of the folders under stacks/.
+    stacks: by name, an Ollama provider's too; one whose folder could not be read is missing.
 
     secret_names: every secret that has a value; None where that cannot be known here.
     needed_secrets: what the stacks need besides what the spec names: secret -> the stack.
     locked: image references that images.lock has a digest for.
     """
 
+    kinds: frozenset[str]
     stacks: Mapping[str, StackFacts]
     secret_names: frozenset[str] | None
     needed_secrets: Mapping[str, str]

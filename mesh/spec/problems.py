@@ -44,7 +44,7 @@ def _finding(detail: Any, root: type[BaseModel], data: Any, locate: Locate, sugg
     name = dotted(path) if root is Mesh else dotted((root.__name__, *path))
     if kind == "extra_forbidden":
         known = _known_keys(root, path[:-1], data)
-        mend = suggest.mend(str(path[-1]), known, "remove it, or see docs/spec.md for the keys there are")
+        mend = suggest.mend(str(path[-1]), known, "remove it")
         where = f" in {name.rsplit('.', 1)[0]}" if "." in name else ""
         return Finding(
             "spec-key-unknown", "error", f"unknown key `{shown(str(path[-1]))}`{where}", mend, locate(path, key=True), path

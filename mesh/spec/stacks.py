@@ -18,5 +18,5 @@ class Stack(Spec):
     memory: Bytes | None = Field(default=None, description="Memory limit of the stack's main service.")
     secrets: dict[Name, Secret] = Field(
         default_factory=dict,
-        description="Files under the stack's secrets/ folder, for the operator's own compose.yaml: {db_password: secret:paperless_db}.",
+        description="Files under the stack's secrets/ folder, for an own compose.yaml: {db_password: secret:paperless_db}.",
     )

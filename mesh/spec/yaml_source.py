@@ -18,7 +18,7 @@ from mesh.errors import Location
 from mesh.findings import Finding, Path, SpecInvalid, shown
 
 MAX_BYTES = 4 * 2**20
-MAX_NODES = 100_000
+MAX_NODES = 50_000
 """Keys and values together, merge keys and aliases expanded. The reference homelab has about 600."""
 MAX_DEPTH = 50
 
@@ -46,7 +46,7 @@ def parse_yaml(content: bytes, file: str) -> Node:
     except yaml.YAMLError as error:
         _fail_on_syntax(error, file)
     if root is None or root.value is None:
-        fail("spec-empty", "the file is empty", Location(file), "a spec begins with `mesh: NAME` and `hosts:`; see docs")
+        fail("spec-empty", "the file is empty", Location(file), "a spec begins with `mesh: NAME` and `hosts:`")
     if not isinstance(root.value, dict):
         kind = "a list" if isinstance(root.value, list) else "text"
         fail("spec-syntax", f"the file is {kind}, not a mapping", root.at, "write `key: value` lines at the top level")
