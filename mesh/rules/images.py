@@ -11,10 +11,13 @@ from mesh.compile.images import ImageRef
 from mesh.findings import Path
 from mesh.rules.rule import Context, Problem, rule
 
-_FLOATING = re.compile(
-    r"(latest|main|master|stable|edge|nightly|dev|devel|develop|development|rolling|beta|alpha|canary|next|release|production)"
-    r"([-_.](latest|main|stable|dev|slim|alpine|cuda|rocm|cpu|ollama))*"
-)
+_MOVING = {"latest", "nightly", "edge", "rolling"}
+"""A tag with one of these words in it moves even where it has a number: 16-latest."""
+
+
+def _floats(tag: str) -> bool:
+    """Whether the tag will mean another image one day: it names no version at all, or says itself that it moves."""
+    return not any(character.isdigit() for character in tag) or not _MOVING.isdisjoint(re.split(r"[-_.]", tag.lower()))
 
 
 def _used(context: Context) -> Iterator[tuple[Path, str, str, str]]:
@@ -37,7 +40,7 @@ def image_overrides_fit_a_service(context: Context) -> Iterator[Problem]:
 
 @rule("image-floating", "error")
 def images_are_exact(context: Context) -> Iterator[Problem]:
-    """An image has no tag, or a tag such as `latest` or `main-stable` that means another image tomorrow.
+    """An image has no tag, or a tag such as `latest` or `main-stable` that means another image tomorrow: one without a version.
 
     An exact tag or a digest (`@sha256:...`) says which image it is, so that two hosts and two days get the same one.
     """
@@ -45,7 +48,7 @@ def images_are_exact(context: Context) -> Iterator[Problem]:
         reference = ImageRef.parse(image)
         if reference.digest:
             continue
-        if not reference.tag or _FLOATING.fullmatch(reference.tag):
+        if not reference.tag or _floats(reference.tag):
             what = f"the tag `{reference.tag}` floats" if reference.tag else "it has no tag, so it is whatever `latest` is"
             yield Problem(path, f"{stack}.{service}: {image}: {what}", f"write an exact tag: {reference.repo}:1.2.3")
 

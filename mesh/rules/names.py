@@ -43,5 +43,5 @@ def clients_have_keys_of_their_own(context: Context) -> Iterator[Problem]:
         secret = context.mesh.client_key(name).name
         if secret in owner:
             message = f"clients.{name}: it has the same key as `{owner[secret]}`, secret:{secret}"
-            yield Problem(("clients", name), message, f"give it its own: key: secret:client_{name}_other_key", on_key=True)
+            yield Problem(("clients", name), message, f"give it its own: key: secret:{secret}_2", on_key=True)
         owner.setdefault(secret, name)
