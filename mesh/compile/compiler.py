@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from mesh.state.deployment import Deployment, File, HostDeployment, OllamaModels
 
 SECRETS_ENV = "secrets/env"
 DIGEST = "mesh.digest"
+_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}")
 
 
 def compile_mesh(mesh: Mesh, library: StackLibrary, lock: ImageLock, fingerprint: Callable[[str], str]) -> Deployment:
@@ -136,7 +138,8 @@ class _Compilation:
         project = self.folder.parsed()
         also = (".env",) if "$" in self.folder.compose else ()
         labels: dict[str, dict[str, str]] = {}
-        for name, definition in project["services"].items():
+        for name, written in project["services"].items():
+            definition = project["services"][name] = dict(written)  # two services may be one anchor
             if name in self.images:
                 definition["image"] = self.images[name]
             definition["labels"] = {**_pairs(definition.get("labels")), **self._labels()}
@@ -199,9 +202,15 @@ def _as_compose_prints(value: Any) -> str:
 
 
 def _environment(value: Any, *, literal: bool) -> dict[str, str]:
-    """What the container's environment must show. Of a plain file only what needs no interpolation is known here."""
+    """What the container's environment must show. Of a plain file only what Compose passes on as it is written.
+
+    It interpolates `$`, and prints floats and dates in a way of its own.
+    """
     if isinstance(value, list):
         known = {key: text for key, given, text in (str(each).partition("=") for each in value) if given}
     else:
         known = {str(key): _as_compose_prints(each) for key, each in (value or {}).items() if each is not None}
-    return known if literal else {key: text for key, text in known.items() if "$" not in text}
+    if literal:
+        return known
+    plain = {key for key, each in value.items() if not isinstance(each, float)} if isinstance(value, Mapping) else set(known)
+    return {key: text for key, text in known.items() if key in plain and "$" not in text and not _DATE.match(text)}

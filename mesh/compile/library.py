@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,17 @@ TEMPLATE = "compose.yaml.j2"
 CONTRACT = "stack.py"
 _LARGEST = 16 * 1024**2
 """Bytes that a stack folder may hold: it is configuration. State belongs in a volume."""
+_MOST_NODES = 100_000
+_KINDS: dict[type, str] = {list: "a list", dict: "a mapping", str: "text"}
+_SERVICE_SHAPES: dict[str, tuple[type, ...]] = {
+    "configs": (list,),
+    "env_file": (list, str),
+    "environment": (list, dict),
+    "image": (str,),
+    "labels": (list, dict),
+    "secrets": (list,),
+    "volumes": (list,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +54,51 @@ class StackFolder:
     files: Mapping[str, FolderFile]
 
     def parsed(self) -> dict[str, Any]:
-        """A plain compose.yaml as data."""
-        where = self.path / PLAIN
+        """A plain compose.yaml as data: services are mappings, and what the compiler reads of them has Compose's types."""
+        where = str(self.path / PLAIN)
         try:
             data = load_compose(self.compose)
         except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise MeshError("not valid YAML", where=str(where), why=str(error)) from error
+            raise MeshError("not valid YAML", where=where, why=str(error)) from error
+        if not _bounded(data):
+            raise MeshError(
+                f"the file has more than {_MOST_NODES} values once its aliases are followed", where=where, mend="write it plainly"
+            )
         services = data.get("services") if isinstance(data, dict) else None
         if not isinstance(services, dict) or not services or not all(isinstance(each, dict) for each in services.values()):
-            raise MeshError(
-                "no services in the stack's Compose file", where=str(where), mend="it needs a mapping `services:` of services"
-            )
+            raise MeshError("it holds no services", where=where, mend="write a mapping `services:` of services")
+        for at, value, kinds in _shapes(data):
+            if value is not None and not isinstance(value, kinds):
+                names = " or ".join(_KINDS[kind] for kind in kinds)
+                raise MeshError(f"`{at}` is not {names}", where=where, mend="`docker compose config` says more")
         return dict(data)
+
+
+def _bounded(data: Any) -> bool:
+    """Whether the data is finite and of a sane size with every alias followed: no recursion, no bomb."""
+    waiting, seen = [data], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen + len(waiting) > _MOST_NODES:
+            return False
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return True
+
+
+def _shapes(data: dict[str, Any]) -> Iterator[tuple[str, Any, tuple[type, ...]]]:
+    for section in ("configs", "secrets", "volumes"):
+        yield section, data.get(section), (dict,)
+    for section in ("configs", "secrets"):
+        declared = data.get(section)
+        for name, each in declared.items() if isinstance(declared, dict) else ():
+            yield f"{section}.{name}", each, (dict,)
+    for name, service in data["services"].items():
+        for key, kinds in _SERVICE_SHAPES.items():
+            yield f"services.{name}.{key}", service.get(key), kinds
 
 
 @dataclass(frozen=True, slots=True)

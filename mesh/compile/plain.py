@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from mesh.compile.library import StackFolder
-from mesh.compile.yamltext import ComposeDumper, ComposeLoader
+from mesh.compile.yamltext import AsWrittenDumper, ComposeLoader
 from mesh.errors import MeshError
 
 _STR = "tag:yaml.org,2002:str"
@@ -34,7 +34,7 @@ def edit_plain(folder: StackFolder, name: str, images: Mapping[str, str], labels
             _add_labels(service, labels[key.value], folder)
         edited.append((key, service))
     services.value = edited
-    text: str = yaml.serialize(root, Dumper=ComposeDumper, width=10_000)
+    text: str = yaml.serialize(root, Dumper=AsWrittenDumper, width=10_000)
     return text
 
 

@@ -60,6 +60,13 @@ _PLAIN = re.compile(r"[A-Za-z/.][A-Za-z0-9_./@+-]*(?:[:=][A-Za-z0-9_./@+-]+)*(?:
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", ".nan", ".inf"})
 
 
+class AsWrittenDumper(_Dumper):  # type: ignore[misc]
+    """For nodes that ComposeLoader composed: a plain scalar stays plain, so that Compose resolves it as it did before."""
+
+
+AsWrittenDumper.yaml_implicit_resolvers = ComposeLoader.yaml_implicit_resolvers
+
+
 def _represent_str(dumper: Any, text: str) -> yaml.ScalarNode:
     plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS and not re.match(r"\.[0-9]", text)
     node: yaml.ScalarNode = dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
