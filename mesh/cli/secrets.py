@@ -81,9 +81,13 @@ def set_value(folder: Path, name: str) -> int:
         raise MeshError(
             f"the spec takes {name} from elsewhere ({source})", mend=f"set it there, or remove secrets.{name} from the spec"
         )
+    AgeFile(folder).open(
+        load_identities(identity_path())
+    )  # says at once, not after the value was typed, that it cannot be stored
+    value = Secret(_read_value(name))
     with _changing(folder) as values:
         known = name in values
-        values[name] = Secret(_read_value(name))
+        values[name] = value
     note(f"{'changed' if known else 'set'} {name}")
     if mesh:
         from mesh.secrets.own import uses

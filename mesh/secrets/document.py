@@ -51,7 +51,19 @@ def parse(text: str, *, where: str) -> dict[str, Secret]:
 _FORM = "write one `name: value` a line; quote values that hold : # { [ * & or start with a space"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a key of several lines as such, and escapes what YAML would fold, such as U+0085."""
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    style = None if value.isprintable() else "|" if value.replace("\n", "").isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def dump(values: Mapping[str, Secret]) -> str:
     """The document, sorted by name, for `parse`."""
     plain = {name: values[name].reveal() for name in sorted(values)}
-    return yaml.safe_dump(plain, allow_unicode=True, width=2**20, default_flow_style=False) if plain else ""
+    return yaml.dump(plain, Dumper=_Dumper, allow_unicode=True, width=2**20, default_flow_style=False) if plain else ""
