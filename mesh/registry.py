@@ -42,9 +42,9 @@ def resolve(repo: str, tag: str) -> str:
             return _digest(opener, url, headers, where)
         except urllib.error.HTTPError as error:
             challenge = error.headers.get("WWW-Authenticate", "")
-            error.close()
             if error.code != 401 or not challenge.lower().startswith("bearer "):
                 raise
+            error.close()
             token = _token(opener, challenge, f"repository:{name}:pull", near=_is_near(host), where=where)
             return _digest(opener, url, {**headers, "Authorization": f"Bearer {token}"}, where)
     except urllib.error.HTTPError as error:
@@ -109,12 +109,12 @@ def _token(opener: urllib.request.OpenerDirector, challenge: str, scope: str, *,
 
 def _refusal(error: urllib.error.HTTPError, where: str, host: str) -> MeshError:
     """What the status means; registries answer 401 for a private image and for one that does not exist alike."""
-    with error:
-        if error.code == 404:
-            return MeshError(f"{host} has no such tag", where=where, mend="correct the image under `images:` or in the stack")
-        if error.code in (401, 403):
-            mend = "correct its name; a private image has to be pinned by hand, as repo:tag@sha256:..."
-            return MeshError(f"{host} has no such image, or it is private", where=where, mend=mend)
-        if error.code == 429:
-            return MeshError(f"{host} limits how often it is asked", where=where, mend="try again in an hour")
-        return MeshError(f"{host} answered {error.code} {error.reason}", where=where, mend="try again later")
+    error.close()
+    if error.code == 404:
+        return MeshError(f"{host} has no such tag", where=where, mend="correct the image under `images:` or in the stack")
+    if error.code in (401, 403):
+        mend = "correct its name; a private image has to be pinned by hand, as repo:tag@sha256:..."
+        return MeshError(f"{host} has no such image, or it is private", where=where, mend=mend)
+    if error.code == 429:
+        return MeshError(f"{host} limits how often it is asked", where=where, mend="try again in an hour")
+    return MeshError(f"{host} answered {error.code} {error.reason}", where=where, mend="try again later")
