@@ -6,7 +6,6 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -110,17 +109,13 @@ def load_tree(file: Path) -> Node:
         if entry is None:
             break
         at = entry[1].at
-        if not isinstance(entry[1].value, str):
-            _fail_on_path(at)
+        if not isinstance(entry[1].value, str) or "\0" in entry[1].value:
+            fail("spec-extends", "`extends` takes the path of one YAML file", at, "write extends: ../base/mesh.yaml")
         file = Path(os.path.normpath(file.parent / entry[1].value))
     tree = layers.pop()
     while layers:
         tree = overlaid(tree, layers.pop())
     return tree
-
-
-def _fail_on_path(at: Location) -> NoReturn:
-    fail("spec-extends", "`extends` takes the path of one YAML file", at, "write extends: ../base/mesh.yaml")
 
 
 def _read_extended(file: Path, at: Location) -> bytes:

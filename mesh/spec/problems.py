@@ -52,7 +52,7 @@ def _finding(detail: Any, root: type[BaseModel], data: Any, locate: Locate, sugg
     if kind == "missing":
         parent = name.rpartition(".")[0] or "the spec"
         field = _field(root, path, data)
-        what = f": {field.description}" if field is not None and field.description else ""
+        what = f": {field.description.rstrip('.')}" if field is not None and field.description else ""
         return Finding(
             "spec-key-missing", "error", f"{parent} needs `{path[-1]}`{what}", f"add {path[-1]}: ...", locate(path), path
         )
