@@ -1,19 +1,26 @@
-"""One gateway for all tests here; each finds the doubles without faults."""
+"""One gateway for all tests here; each finds the doubles without faults. They count as the lab's: its image holds LiteLLM."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from .rig import Rig, find_litellm, running
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
 @pytest.fixture(scope="session")
 def _rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     litellm = find_litellm()
     if litellm is None:
-        pytest.skip("the real LiteLLM is not here: pip install 'litellm[proxy]' and set MESH_LITELLM to its `litellm`")
+        pytest.skip("the real LiteLLM is not here: bin/lab up, or set MESH_LITELLM to the `litellm` of an installation")
     with running(tmp_path_factory.mktemp("gateway"), litellm) as rig:
         yield rig
 

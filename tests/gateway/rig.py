@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,43 @@ from mesh.paths import INVENTORY, PROJECT, STACKS
 from mesh.spec.mesh import Mesh
 from mesh.state.deployment import Deployment, StackRelease
 
-DOUBLES = PROJECT / "tests" / "lab"
+LAB = PROJECT / "tests" / "lab"
 START = 90.0
 """Seconds that the gateway may take to start on a busy machine."""
 
 
-def find_litellm() -> str | None:
-    """The real LiteLLM: $MESH_LITELLM, or `litellm` on PATH."""
-    return os.environ.get("MESH_LITELLM") or shutil.which("litellm")
+@dataclass(frozen=True)
+class Litellm:
+    """The real LiteLLM: installed on this machine, or in the lab's image, run by the lab's engine as Compose would run it."""
+
+    command: str
+    image: str = ""
+    docker_env: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, argv: list[str], env: dict[str, str], folder: Path) -> tuple[list[str], dict[str, str]]:
+        """The command and the environment of the process to start. Nothing but `folder` is needed."""
+        if not self.image:
+            path = f"{Path(self.command).parent}:/usr/bin:/bin"
+            return argv, {"PATH": path, **env, "HOME": str(folder)}
+        held = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+        variables = [part for name, value in env.items() for part in ("-e", f"{name}={value}")]
+        docker = ["docker", "run", "--rm", "--network", "host", *held, "-v", f"{folder}:{folder}:ro", *variables, "--entrypoint"]
+        return [*docker, argv[0], self.image, *argv[1:]], {**os.environ, **self.docker_env}
+
+
+def find_litellm() -> Litellm | None:
+    """$MESH_LITELLM, `litellm` on PATH, or the lab's image where the lab's engine runs."""
+    command = os.environ.get("MESH_LITELLM") or shutil.which("litellm")
+    if command:
+        return Litellm(command)
+    if str(LAB) not in sys.path:
+        sys.path.insert(0, str(LAB))
+    from labctl import engine, images
+
+    found = engine.find()
+    if found is None or not found.answers():
+        return None
+    return Litellm("litellm", images.ensure_images(found, ["litellm"])["litellm"].local, found.env)
 
 
 def free_port() -> int:
@@ -101,7 +130,7 @@ class Rig:
     ports: dict[str, int]
     mesh: Mesh
     deployment: Deployment
-    litellm: str
+    litellm: Litellm
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -136,7 +165,7 @@ class Rig:
             process.wait()
 
     def start_double(self, name: str) -> None:
-        env = {**os.environ, "PYTHONPATH": str(DOUBLES), "OLLAMA_MODELS": str(self.folder / "models")}
+        env = {**os.environ, "PYTHONPATH": str(LAB), "OLLAMA_MODELS": str(self.folder / "models")}
         argv = [sys.executable, "-m", "doubles", name, "--host", "127.0.0.1", "--port", str(self.ports[name])]
         self.start(name, argv, env, "/")
 
@@ -147,6 +176,7 @@ class Rig:
             target = self.folder / name / Path(file.path).relative_to(release.directory)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.content(secret_of))
+            target.chmod(file.mode)
         return self.folder / name
 
     def start_proxy(self) -> None:
@@ -154,27 +184,27 @@ class Rig:
         env = {**os.environ, **definition["environment"], "HOST": "127.0.0.1", "PORT": str(self.ports["caching-proxy"])}
         self.start("caching-proxy", [sys.executable, str(self.write("caching-proxy") / "proxy.py")], env, "/health")
 
-    def gateway_command(self, folder: Path, litellm: str, port: int) -> tuple[list[str], dict[str, str]]:
+    def gateway_command(self, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
         """The rendered command through the rendered entrypoint, with this machine's paths and port."""
         definition = self.release("litellm").services[0].definition
         secrets = shlex.quote(str(folder / "secrets/env"))
         entrypoint = [each.replace("/run/secrets/env", secrets) for each in definition["entrypoint"]]
-        moved = {"/etc/litellm/config.yaml": str(folder / "gateway/config.yaml"), "litellm": litellm}
+        moved = {"/etc/litellm/config.yaml": str(folder / "gateway/config.yaml"), "litellm": self.litellm.command}
         moved |= {"0.0.0.0": "127.0.0.1", "4000": str(port)}
-        env = {"PATH": f"{Path(litellm).parent}:/usr/bin:/bin", **definition["environment"], "HOME": str(self.folder)}
-        env["PYTHONPATH"] = str(folder / "gateway")
-        return [*entrypoint, *(moved.get(each, each) for each in definition["command"])], env
+        command = [*entrypoint, *(moved.get(each, each) for each in definition["command"])]
+        return self.litellm.run(command, {**definition["environment"], "PYTHONPATH": str(folder / "gateway")}, folder)
 
     def start_gateway(self) -> None:
-        argv, env = self.gateway_command(self.write("litellm"), self.litellm, self.ports["litellm"])
+        argv, env = self.gateway_command(self.write("litellm"), self.ports["litellm"])
         self.start("litellm", argv, env, "/health/liveliness")
 
     def exit_code_without(self, folder: Path, missing: str) -> int:
         """Exit code of a second gateway that lacks one of its files."""
         copy = folder / "litellm"
         shutil.copytree(self.folder / "litellm", copy)
+        (copy / missing).chmod(0o600)
         (copy / missing).write_text("") if missing.startswith("secrets/") else (copy / missing).unlink()
-        argv, env = self.gateway_command(copy, self.litellm, free_port())
+        argv, env = self.gateway_command(copy, free_port())
         return subprocess.run(argv, env=env, cwd=copy, capture_output=True, timeout=START, check=False).returncode
 
     def ask(self, route: str, *, client: str = "laptop", path: str = "/v1/chat/completions", **more: Any) -> Answer:
@@ -208,7 +238,7 @@ class Rig:
 
 
 @contextlib.contextmanager
-def running(folder: Path, litellm: str) -> Iterator[Rig]:
+def running(folder: Path, litellm: Litellm) -> Iterator[Rig]:
     """All of it up, and down again."""
     ports = {name: free_port() for name in ("ollama", "cloud", "litellm", "caching-proxy")}
     mesh = reference_mesh(ports)
