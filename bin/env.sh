@@ -49,7 +49,7 @@ make_environment() { # make_environment LOCKFILE
     can_make_venv || install_packages "the venv module of $python" "$(
         "$python" -c 'import sys; print(f"python{sys.version_info[0]}.{sys.version_info[1]}-venv")'
     )"
-    total=$(grep -c '==' "$1")
+    total=$(grep -c '==' "$1" || :)
     say "Setting up the Python environment in .venv: up to $total packages, about a minute the first time"
     started=$(date +%s)
     "$python" -m venv --clear .venv || die ".venv could not be made; is the disk full, or the folder not yours?"

@@ -150,7 +150,10 @@ class _Call:
         """What the status means here, with the gateway's own words."""
         error = reply.get("error") if isinstance(reply, dict) else None
         words = str(error.get("message") if isinstance(error, dict) else error or content.decode("utf-8", "replace"))
+        # LiteLLM ends with the advice to add a fallback, which for a private route is the one thing not to do.
+        words = words.partition(" Add a fallbacks entry")[0]
         words = words if len(words) <= _WORDS else f"{words[:_WORDS]}..."
+        words = "\n        ".join(line for line in words.splitlines() if line.strip())
         kind = str(error.get("type")) if isinstance(error, dict) else ""
         what, mend = f"the gateway answered {status}", "mesh drift says whether the gateway is as the spec says"
         if status == 401:
@@ -168,7 +171,7 @@ class _Call:
             chain = self.mesh.routes[self.route].chain
             what = f"no model of the route {self.route} answered ({status})"
             mend = f"tried: {', '.join(chain)}; mesh drift says what is down"
-        return MeshError(what, where=self.url, why=words.strip(), mend=mend)
+        return MeshError(what, where=self.url, why=words, mend=mend)
 
 
 def _understood(mesh: Mesh, route: str, client: str, headers: dict[str, str], reply: dict[str, Any], seconds: float) -> Answer:
