@@ -136,8 +136,8 @@ def as_sarif(findings: Sequence[Finding]) -> str:
     rules = [
         {
             "id": rule,
-            "shortDescription": {"text": known[rule].title},
-            "fullDescription": {"text": known[rule].text},
+            "shortDescription": _sarif_text(known[rule].title),
+            "fullDescription": _sarif_text(known[rule].text),
             "defaultConfiguration": {"level": _LEVELS[known[rule].severity]},
         }
         for rule in used
@@ -168,9 +168,14 @@ def _sarif_result(finding: Finding, rule_index: int) -> dict[str, Any]:
         "ruleId": finding.rule,
         "ruleIndex": rule_index,
         "level": _LEVELS[finding.severity],
-        "message": {"text": text},
+        "message": _sarif_text(text),
         "locations": [{"physicalLocation": place}],
     }
+
+
+def _sarif_text(text: str) -> dict[str, str]:
+    """Braces are doubled (SARIF 2.1.0, section 3.11.5): single ones would be places for arguments."""
+    return {"text": text.replace("{", "{{").replace("}", "}}")}
 
 
 def _region(at: Location) -> dict[str, int]:

@@ -155,6 +155,8 @@ class _Reader:
             if plain and event.value == "<<":
                 parent.merge_next = True
                 return
+            if plain and not event.value:
+                fail("spec-syntax", "a key is missing before the colon", at, "write `key: value`")
             self._key(parent, event.value, at)
             node = Node(event.value, at)
         else:
@@ -164,8 +166,6 @@ class _Reader:
 
     def _key(self, parent: _Open, key: str, at: Location) -> None:
         assert isinstance(parent.node.value, dict)
-        if not key:
-            fail("spec-syntax", "a key is missing before the colon", at, "write `key: value`")
         earlier = parent.node.value.get(key)
         if earlier is not None:
             fail(
