@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mesh.live.http import HttpError, get_json
+from mesh.live.parallel import side_by_side
 from mesh.live.ssh import Target, run_script
 from mesh.state.deployment import Deployment, Gateway, HostDeployment, OllamaModels
 from mesh.state.observed import Observed, ObservedGateway, ObservedHost, Unknown
@@ -16,20 +18,22 @@ from mesh.state.script import observe_script
 if TYPE_CHECKING:
     from mesh.inventory import Inventory
 
+_KINDS = ("host", "models", "gateway")
+
 
 def observe(inventory: Inventory, deployment: Deployment) -> Observed:
     """Observe what the deployment names. What cannot be read is Unknown with the reason; nothing is raised for it."""
     ollamas = [ollama for host in deployment.hosts.values() for ollama in host.ollamas]
     wanted = deployment.gateway
-    with ThreadPoolExecutor(max_workers=len(deployment.hosts) + len(ollamas) + 1) as pool:
-        hosts = {name: pool.submit(observe_host, inventory, deployment.mesh, host) for name, host in deployment.hosts.items()}
-        models = {ollama.stack: pool.submit(list_models, ollama) for ollama in ollamas}
-        gateway = pool.submit(list_gateway, wanted, inventory.secrets.value(wanted.key)) if wanted else None
-        return Observed(
-            hosts={name: found.result() for name, found in hosts.items()},
-            models={stack: found.result() for stack, found in models.items()},
-            gateway=gateway.result() if gateway else None,
-        )
+    key = inventory.secrets.value(wanted.key) if wanted else ""
+    jobs: dict[tuple[str, str], Callable[[], object]] = {
+        **{("host", host.name): partial(observe_host, inventory, deployment.mesh, host) for host in deployment.hosts.values()},
+        **{("models", ollama.stack): partial(list_models, ollama) for ollama in ollamas},
+        **({("gateway", ""): partial(list_gateway, wanted, key)} if wanted else {}),
+    }
+    found = side_by_side(jobs)
+    hosts, models, gateway = ({name: it for (kind, name), it in found.items() if kind == each} for each in _KINDS)
+    return Observed(hosts=hosts, models=models, gateway=gateway.get(""))  # type: ignore[arg-type]
 
 
 def observe_host(inventory: Inventory, mesh: str, host: HostDeployment) -> ObservedHost | Unknown:

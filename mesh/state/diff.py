@@ -88,7 +88,7 @@ def _models(
             ]
         return
     if isinstance(models, Unknown):
-        unknown.append(CannotTell(f"{host.name}/{ollama.stack} models", models.why, models.mend))
+        unknown.append(CannotTell(f"{host.name}/{ollama.stack}", f"its models cannot be listed: {models.why}", models.mend))
         return
     changes += [
         Change(host.name, ollama.stack, "model", tag, "create", f"{ollama.stack} does not hold it")
@@ -118,7 +118,7 @@ def _gateway(
         return  # the host says so already; or the gateway starts anew, from its file
     live = observed.gateway or Unknown("it was not asked")
     if isinstance(live, Unknown):
-        unknown.append(CannotTell(f"{host}/{stack} routes", live.why, live.mend))
+        unknown.append(CannotTell(f"{host}/{stack}", f"its routes cannot be listed: {live.why}", live.mend))
         return
     changes += _routes(host, stack, gateway, live)
 

@@ -34,7 +34,7 @@ def observe_script(host: HostDeployment, *, mesh: str, docker: str, boundary: st
         "docker": docker,
         "safe": SAFE,
         "containers": _containers_template(mesh, stacks),
-        "images": '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}',
+        "images": '{"id":{{json .ID}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}',
     }
     head = "\n".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
     lists = {"folders": folders, "files": files, "refs": images}
@@ -53,7 +53,7 @@ def _containers_template(mesh: str, stacks: Iterable[str]) -> str:
     ours = " ".join([f'(eq (index $l "mesh.name") "{mesh}")', *(f'(eq $p "{stack}")' for stack in stacks)])
     return (
         '{{$l := .Config.Labels}}{{$p := index $l "com.docker.compose.project"}}'
-        '{"id":{{json .Id}},"name":{{json .Name}},"project":{{json $p}}'
+        '{"id":{{json .ID}},"name":{{json .Name}},"project":{{json $p}}'
         ',"service":{{json (index $l "com.docker.compose.service")}}'
         ',"image":{{json .Config.Image}},"state":{{json .State.Status}}'
         f"{{{{if or {ours} false}}}}"

@@ -1,0 +1,132 @@
+"""What plan, apply and drift have in common: open, check, observe, compare; and how differences are written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mesh.cli.output import harmless, style
+from mesh.errors import MeshError
+from mesh.inventory import Inventory, open_inventory
+from mesh.live.observe import observe
+from mesh.secrets.value import redact
+from mesh.state.deployment import Deployment
+from mesh.state.diff import diff
+from mesh.state.observed import Observed
+from mesh.state.plan import CannotTell, Change, Plan, Verb
+from mesh.state.select import select_hosts, select_stacks
+from mesh.validate import require_valid
+
+_SIGNS: Mapping[Verb, tuple[str, str]] = {
+    "create": ("+", "green"),
+    "update": ("~", "yellow"),
+    "restart": ("~", "yellow"),
+    "remove": ("-", "red"),
+}
+_WORDS: Mapping[Verb, str] = {"create": "to create", "update": "to update", "restart": "to restart", "remove": "to remove"}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at the mesh. `deployment` is what --host and --stack leave of it."""
+
+    inventory: Inventory
+    deployment: Deployment
+    observed: Observed
+    plan: Plan
+
+
+def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str]) -> Look:
+    """Open the inventory and compare the mesh with it. Raises SpecInvalid when the spec has errors."""
+    inventory = open_inventory(folder)
+    require_valid(inventory)
+    return look_again(inventory, select_hosts(inventory.deployment(), hosts, stacks), stacks)
+
+
+def look_again(inventory: Inventory, deployment: Deployment, stacks: Collection[str]) -> Look:
+    """Compare what is there now with an open inventory."""
+    observed = observe(inventory, deployment)
+    plan = select_stacks(diff(deployment, observed, inventory.secrets.value), stacks)
+    return Look(inventory, deployment, observed, plan)
+
+
+def text(plan: Plan, deployment: Deployment) -> str:
+    """The changes by host and stack, a line each with its reason. Empty for none."""
+    lines: list[str] = []
+    for host, of_host in groupby(plan.changes, key=lambda change: change.host):
+        lines.append(style(f"{host} ({deployment.hosts[host].address})", "bold"))
+        for stack, of_stack in groupby(of_host, key=lambda change: change.stack):
+            lines.append(f"  {stack}")
+            lines += [f"    {line}" for line in _change_lines(list(of_stack), f"{deployment.hosts[host].root}/stacks/{stack}/")]
+    return safe("\n".join(lines))
+
+
+def _change_lines(changes: list[Change], directory: str) -> Iterator[str]:
+    names = [change.name.removeprefix(directory) for change in changes]
+    names = [_short_image(name) if change.subject == "image" else name for name, change in zip(names, changes, strict=True)]
+    width = min(max(map(len, names)), 44)
+    for change, name in zip(changes, names, strict=True):
+        sign, colour = _SIGNS[change.verb]
+        yield f"{style(sign, colour)} {change.subject:<9} {name:<{width}}  {change.why}"
+
+
+def _short_image(reference: str) -> str:
+    name, at, digest = reference.partition("@sha256:")
+    return f"{name}@{digest[:8]}" if at else name
+
+
+def summary(plan: Plan) -> str:
+    """`7 changes on 2 hosts: 5 to create, 2 to update`."""
+    verbs = Counter(change.verb for change in plan.changes)
+    hosts = len({change.host for change in plan.changes})
+    parts = ", ".join(f"{verbs[verb]} {words}" for verb, words in _WORDS.items() if verbs[verb])
+    return f"{count(len(plan.changes), 'change')} on {count(hosts, 'host')}: {parts}"
+
+
+def beside(plan: Plan) -> Iterator[str]:
+    """What is worth knowing and nothing would change: notes, and containers that are not the mesh's."""
+    yield from map(safe, plan.notes)
+    for host, names in groupby(plan.foreign, key=lambda name: name.partition("/")[0]):
+        theirs = [name.partition("/")[2] for name in names]
+        shown = ", ".join(theirs[:6]) + (f" and {len(theirs) - 6} more" if len(theirs) > 6 else "")
+        yield safe(f"{host} also runs {count(len(theirs), 'container')} that are not the mesh's and stay as they are: {shown}")
+
+
+def as_error(unknown: CannotTell) -> MeshError:
+    """One thing that could not be read, as the operator sees it."""
+    return MeshError("cannot tell what is there", where=unknown.where, why=safe(unknown.why), mend=unknown.mend)
+
+
+def as_data(plan: Plan) -> dict[str, Any]:
+    """The plan for programs. Names and reasons only: no value of a secret is ever part of a Plan."""
+    changes = [
+        {
+            "host": change.host,
+            "stack": change.stack,
+            "subject": change.subject,
+            "name": change.name,
+            "verb": change.verb,
+            "why": safe(change.why),
+        }
+        for change in plan.changes
+    ]
+    unknown = [{"where": each.where, "why": safe(each.why), "mend": each.mend} for each in plan.unknown]
+    return {"changes": changes, "unknown": unknown, "foreign": list(plan.foreign), "notes": list(map(safe, plan.notes))}
+
+
+def safe(text: str) -> str:
+    """Words of hosts and programs: no control characters, no value of a secret."""
+    return harmless(redact(text))
+
+
+def count(number: int, word: str) -> str:
+    """`1 host`, `3 hosts`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def names(items: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(items))
