@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 from pathlib import Path
 
 from labctl.engine import Engine
 from labctl.settings import PREFIX, cache
-from labctl.shell import apt_install, run, say, step, tail, unmount_below
+from labctl.shell import apt_install, run, say, step, tail, unmount_below, wait_until
 from mesh.errors import MeshError
 
 HUB = "registry-1.docker.io"
@@ -62,6 +64,12 @@ def _pull(engine: Engine, suite: str, tag: str) -> bool:
         return False
     engine.docker("tag", f"debian:{suite}-slim", tag)
     return True
+
+
+def clear() -> None:
+    """What a killed run left of a base image in the making."""
+    for root in cache().glob("debootstrap-*"):
+        _remove(root)
 
 
 def _make(engine: Engine, suite: str, tag: str) -> None:
@@ -119,5 +127,20 @@ def _import(engine: Engine, root: Path, tag: str) -> None:
 
 def _remove(root: Path) -> None:
     if root.exists():
+        # A debootstrap outlives the run that was killed over it, and would go on writing.
+        wait_until(lambda: not _kill_users(root), seconds=10, every=0.1)
         unmount_below(root)
         shutil.rmtree(root)
+
+
+def _kill_users(root: Path) -> bool:
+    """Ends the processes that have this folder as an argument or as their root; true if there were any."""
+    found = False
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                started_with = os.fsencode(root) in (entry / "cmdline").read_bytes().split(b"\0")
+                if started_with or (entry / "root").readlink() == root:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    found = True
+    return found

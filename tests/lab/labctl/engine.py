@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from labctl.settings import cache
-from labctl.shell import apt_install, run, say, step, tail, unmount_below, wait_until
+from labctl.shell import apt_install, follow, run, say, step, tail, unmount_below, wait_until
 from mesh.errors import MeshError
 
 MAX_SOCKET_PATH = 100
@@ -51,6 +51,9 @@ class Engine:
         timeout: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
         return run(["docker", *args], env=self.env, check=check, text=text, stdin=stdin, timeout=timeout)
+
+    def follow(self, *args: str, stdin: IO[bytes]) -> subprocess.CompletedProcess[str]:
+        return follow(["docker", *args], env=self.env, stdin=stdin)
 
     def answers(self) -> bool:
         try:

@@ -133,15 +133,15 @@ def _build(engine: Engine, image: Image, files: dict[str, Path]) -> None:
         _write_context(context, files, extra)
         context.seek(0)
         # Builds use the machine's network: what the machine reaches (indexes, proxies, its own loopback), the build reaches.
-        built = engine.docker(
+        built = engine.follow(
             "build", "--network", "host", "--force-rm", "--build-arg", f"PIP_CONFIG_FILE={IN_BUILD}/pip.conf",
-            "--tag", image.local, "-", stdin=context, check=False,
+            "--tag", image.local, "-", stdin=context,
         )  # fmt: skip
         if built.returncode:
             raise MeshError(
                 f"image {image.name} cannot be built",
                 where=str(IMAGES / image.name / "Dockerfile"),
-                why=_end_of(built.stdout + built.stderr),
+                why=_end_of(built.stdout),
                 mend="read the last lines above; the Debian archive and PyPI must be reachable",
             )
     size = int(engine.docker("image", "inspect", "--format", "{{.Size}}", image.local).stdout)

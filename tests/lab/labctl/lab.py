@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from labctl import boxes, engine, hosts, images, registry
+from labctl import bases, boxes, engine, hosts, images, registry
 from labctl.engine import Engine
 from labctl.hosts import KEY, KNOWN_HOSTS, SSH_CONFIG
 from labctl.settings import CLOUD_ADDRESS, HOSTS, LAB_DIR, REGISTRY, Host, cache
@@ -60,10 +60,11 @@ class Lab:
                 # An own engine that was killed may have left containers running: it is brought back to end them.
                 on = engine.ensure()
                 boxes.remove_all(on)
-                if purge:
+                if purge and not on.own:  # the own engine's images and volumes are in the cache folder
                     boxes.remove_volume(on)
                     images.remove_all(on)
                 engine.stop(on)
+            bases.clear()
             FACTS.unlink(missing_ok=True)
             if purge:
                 engine.purge()

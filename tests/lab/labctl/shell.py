@@ -64,6 +64,30 @@ def run(
     return done
 
 
+def follow(
+    args: Sequence[str], *, env: Mapping[str, str], stdin: IO[bytes], every: float = 15
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program that takes minutes; every so many seconds of it, its latest line of output is shown."""
+    lines: list[str] = []
+    shown = time.monotonic()
+    with subprocess.Popen(
+        args,
+        env={**os.environ, **env},
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.strip() and time.monotonic() - shown > every:
+                shown = time.monotonic()
+                say(f"    {line.strip()[:100]}")
+    return subprocess.CompletedProcess(args, process.returncode, "".join(lines), "")
+
+
 def tail(output: str, lines: int = 15) -> str:
     """The last lines of a program's output, the part that says what went wrong."""
     return "\n        ".join(output.strip().splitlines()[-lines:])
@@ -87,8 +111,12 @@ def apt_install(programs: Mapping[str, str], why: str) -> None:
         )
     with step(f"installing {missing} with apt-get: {why} needs it"):
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        run(["dpkg", "--configure", "-a"], env=quiet)  # an installation that was killed half-way
         run(["apt-get", "update", "-q"], env=quiet)
-        run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing.split()], env=quiet)
+        run(
+            ["apt-get", "install", "-q", "-o", "DPkg::Lock::Timeout=120", "-y", "--no-install-recommends", *missing.split()],
+            env=quiet,
+        )
 
 
 def have(program: str) -> bool:
