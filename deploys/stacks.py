@@ -36,16 +36,11 @@ def work_for(run: Run, seen: ObservedHost) -> HostWork:
 def apply_stacks(run: Run, seen: ObservedHost) -> None:
     """Every host calls the same operations in the same order, so that waves are waves of the whole mesh."""
     work = work_for(run, seen)
-    name = seen.name
-    stacks.lock(run, work, seen.lock, name=f"{name}: lock")
-    stacks.pull(run, work, name=f"{name} images: pull")
-    stacks.upload(run, work, name=f"{name} files: upload")
-    stacks.down(run, work, name=f"{name} {_names(each.name for each in work.removed)}: down")
+    stacks.lock(run, work, seen.lock, name="host: lock")
+    stacks.pull(run, work, name="images: pull")
+    stacks.upload(run, work, name="files: upload")
+    stacks.down(run, work, name="stacks not in the spec: down")
     for wave in host.loop(run.waves):
-        stacks.up(run, work, wave, name=f"{name} {_names(each for each in wave if each in work.stacks)}: up")
-    ollama.models(run, work.ollamas, name=f"{name} {_names(each.stack for each in work.ollamas)}: models")
-    stacks.finish(run, work, name=f"{name}: unlock")
-
-
-def _names(names: object) -> str:
-    return ", ".join(names) or "nothing"  # type: ignore[call-overload]
+        stacks.up(run, work, wave, name=f"stacks {', '.join(wave)}: up")
+    ollama.models(run, work.ollamas, name="models: pull")
+    stacks.finish(run, work, name="host: unlock")

@@ -1,0 +1,65 @@
+"""`mesh apply`: plan, ask, do, verify."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from mesh.cli.look import Look, as_error, beside, look, look_again, names, summary, text
+from mesh.cli.output import confirm, note, print_error
+from mesh.errors import EXIT_ERROR, EXIT_OK, MeshError
+from mesh.state.select import select_hosts
+
+
+def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), yes: bool = False) -> int:
+    """Make the hosts what the spec says. 0 they are; 1 something failed or could not be read, whatever else was done."""
+    seen = look(folder, hosts=hosts, stacks=stacks)
+    for line in beside(seen.plan):
+        note(line)
+    for each in seen.plan.unknown:
+        print_error(as_error(each))
+    if not seen.plan.changes:
+        if seen.plan.unknown:
+            return EXIT_ERROR
+        print("nothing to change")
+        return EXIT_OK
+    print(f"{text(seen.plan, seen.deployment)}\n\n{summary(seen.plan)}")
+    if not yes and not confirm("Apply?", otherwise="read the plan, then run it with -y"):
+        note("nothing was changed")
+        return EXIT_ERROR
+    done = _do(seen, stacks)
+    return EXIT_OK if done and not seen.plan.unknown else EXIT_ERROR
+
+
+def _do(seen: Look, stacks: Collection[str]) -> bool:
+    """Run the deploys and look again. Whether everything is as the spec says now."""
+    import secrets
+
+    from mesh.cli.progress import Progress
+    from mesh.live.apply import run_deploys
+
+    started = time.monotonic()
+    hosts = list(dict.fromkeys(change.host for change in seen.plan.changes))
+    progress = Progress(lambda line: print(line, flush=True))
+    print(f"applying to {names(hosts)}", flush=True)
+    finished = run_deploys(
+        seen.inventory, seen.deployment, run=secrets.token_hex(6), hosts=hosts, stacks=stacks, listen=progress.hear
+    )
+    if finished.code and not progress.failures:
+        why = "\n        ".join(finished.log)
+        raise MeshError("pyinfra failed before it got to a stack", why=why, mend="mend what it says; the next apply goes on")
+    again = look_again(seen.inventory, select_hosts(seen.deployment, hosts, ()), stacks)
+    failed = sorted({where for where, _ in progress.failures})
+    for each in again.plan.unknown:
+        print_error(as_error(each))
+    if again.plan.changes and not failed:
+        print(f"still different after the apply:\n{text(again.plan, again.deployment)}")
+    took = f"{time.monotonic() - started:.0f} s"
+    if failed:
+        print_error(MeshError(f"failed: {', '.join(failed)}", why="see above", mend="mend it and apply again"))
+    if failed or again.plan.changes or again.plan.unknown:
+        print(f"not done after {took}: {summary(again.plan)} left" if again.plan.changes else f"not done after {took}")
+        return False
+    print(f"done in {took}: {names(hosts)} verified")
+    return True

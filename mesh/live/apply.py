@@ -1,0 +1,153 @@
+"""The adapter to pyinfra: runs deploys/site.py in a process of its own and hears how it goes.
+
+The command is what an operator would type, `pyinfra inventory/homelab.py deploys/site.py`. A process of its own because
+pyinfra wants the interpreter patched by gevent from the start; and so that nothing of it is imported when there is nothing
+to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import IO, Any
+
+from mesh.inventory import Inventory
+from mesh.live.holder import who
+from mesh.live.parallel import side_by_side
+from mesh.live.remote import Remote
+from mesh.live.ssh import Target, run_script
+from mesh.paths import DEPLOYS, INVENTORY, PROJECT
+from mesh.state.deployment import Deployment
+from mesh.state.observed import Unknown
+
+TICK_SECONDS = 1.0
+_PATIENCE_SECONDS = 10
+"""How long an interrupted pyinfra may take to end before it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened on a host. `kind`: started, progress, done, stopped, failed, locked; `tick` for a second's silence.
+
+    subject: a stack, an image or a model, as `doing` says; empty for the host itself.
+    """
+
+    kind: str
+    host: str = ""
+    subject: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How pyinfra ended, and the last of what it wrote."""
+
+    code: int
+    log: tuple[str, ...]
+
+
+def run_deploys(
+    inventory: Inventory,
+    deployment: Deployment,
+    *,
+    run: str,
+    hosts: Collection[str],
+    stacks: Collection[str],
+    listen: Callable[[Event], None],
+) -> Finished:
+    """Apply to the named hosts. An interruption ends the work on the hosts and releases their locks before it goes on up."""
+    read, write = os.pipe()
+    environment = os.environ | {
+        "MESH_INVENTORY": str(inventory.dir.resolve()),
+        "MESH_RUN": run,
+        "MESH_STACKS": ",".join(stacks),
+        "MESH_EVENTS": str(write),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
+    }
+    limits = [word for host in hosts for word in ("--limit", host)]
+    command = [sys.executable, "-m", "pyinfra", "-y", *limits, str(INVENTORY / "homelab.py"), str(DEPLOYS / "site.py")]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=environment,
+            pass_fds=[write],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for us alone to handle: pyinfra would end with exit code 0
+        )
+        os.close(write)
+        try:
+            with os.fdopen(read, "rb") as events:
+                for event in _events(events):
+                    listen(event)
+            return Finished(process.wait(), _tail(log))
+        except BaseException:
+            _stop(process)
+            _abort(inventory, deployment, run, hosts, listen)
+            raise
+
+
+def _events(pipe: IO[bytes]) -> Iterator[Event]:
+    """Events as they come, and a tick for each second without one. Ends when the other side does."""
+    pending = b""
+    while True:
+        ready, _, _ = select.select([pipe], [], [], TICK_SECONDS)
+        if not ready:
+            yield Event("tick")
+            continue
+        chunk = os.read(pipe.fileno(), 65536)
+        if not chunk:
+            return
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            data = json.loads(line)
+            yield Event(data.pop("event"), data.pop("host"), data.pop("stack"), data)
+
+
+def _tail(log: IO[bytes]) -> tuple[str, ...]:
+    log.seek(0)
+    return tuple(log.read().decode("utf-8", "replace").splitlines()[-60:])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End pyinfra and whatever it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _abort(
+    inventory: Inventory, deployment: Deployment, run: str, hosts: Collection[str], listen: Callable[[Event], None]
+) -> None:
+    """End what the run still does on its hosts and release its locks. What cannot be reached is taken over by the next apply."""
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    journal = json.dumps({"run": run, "at": at, "by": who(), "finished": False})
+
+    def one(name: str) -> str | Unknown:
+        spec = inventory.mesh.hosts[name]
+        script = Remote(deployment.hosts[name].root, spec.docker, run).script("abort", journal)
+        return run_script(Target(name, spec, inventory.dir), script)
+
+    for name, answer in side_by_side({name: partial(one, name) for name in hosts}).items():
+        if isinstance(answer, Unknown):
+            listen(
+                Event("failed", name, data={"why": f"its lock may still be held ({answer.why}); the next apply takes it over"})
+            )
+        else:
+            listen(Event("released", name))
