@@ -107,6 +107,21 @@ def test_paths_beyond_the_served_ones_are_refused_even_to_the_operator(rig: Rig,
     assert rig.cloud_calls() == []
 
 
+@pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b'{"model": ["bulk"]}', b'{"model": {"a": 1}}'])
+@pytest.mark.parametrize("path", PATHS[:4])
+def test_a_body_that_is_no_request_is_a_clear_error(rig: Rig, path: str, body: bytes) -> None:
+    answer = rig.send("POST", path, body, secret_of("client_laptop_key"))
+    assert answer.status in (400, 403), (answer.status, answer.text)
+    assert rig.cloud_calls() == []
+
+
+@pytest.mark.parametrize("body", [b"[1]", b'"text"', b"null"])
+def test_a_body_that_is_no_object_reaches_nobody(rig: Rig, body: bytes) -> None:
+    answer = rig.send("POST", "/v1/chat/completions", body, secret_of("client_laptop_key"))
+    assert answer.status >= 400  # 500: LiteLLM itself trips over it before anything of ours is asked
+    assert rig.cloud_calls() == []
+
+
 def test_the_gateway_does_not_start_without_its_guard(rig: Rig, tmp_path: Any) -> None:
     assert rig.exit_code_without(tmp_path, "gateway/mesh_guard.py") not in (None, 0)
 

@@ -40,7 +40,7 @@ def client_of(key: str) -> str | None:
     if not given:
         raise refuse(401, "client-key", "no key was sent; send `Authorization: Bearer <the client's key>`")
     # All keys are compared, each in constant time: the answer's timing says nothing about which one was near.
-    matches = [name for name, each in (*_CLIENTS.items(), (None, _MASTER)) if hmac.compare_digest(given, each)]
+    matches: list[str | None] = [name for name, each in (*_CLIENTS.items(), (None, _MASTER)) if hmac.compare_digest(given, each)]
     if not matches:
         raise refuse(401, "client-key", "this key belongs to no client of the mesh")
     return matches[0]
