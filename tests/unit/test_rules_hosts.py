@@ -17,18 +17,18 @@ from mesh.validate import published_ports
     [
         (
             "hosts: {vm-docker: {address: vm.lan}}",
-            "2: error[address-bind]: hosts.vm-docker: `vm.lan` is not an IPv4 address, and there is no `bind` to publish ports on"
+            "2: error[address-bind]: hosts.vm-docker: `vm.lan` is not an IP address, and there is no `bind` to publish ports on"
             " | add bind: with the host's IPv4 address, such as bind: 192.168.1.20",
         ),
         (
             "hosts: {vm-docker: {address: 999.1.1.1}}",
-            "2: error[address-bind]: hosts.vm-docker: `999.1.1.1` is not an IPv4 address, and there is no `bind`"
+            "2: error[address-bind]: hosts.vm-docker: `999.1.1.1` is not an IP address, and there is no `bind`"
             " to publish ports on"
             " | add bind: with the host's IPv4 address, such as bind: 192.168.1.20",
         ),
         (
             "hosts: {vm-docker: {address: 0.0.0.0}}",
-            "2: error[address-bind]: hosts.vm-docker: nothing can be reached at 0.0.0.0 | write the host's own IPv4 address",
+            "2: error[address-bind]: hosts.vm-docker: nothing can be reached at 0.0.0.0 | write the host's own IP address",
         ),
         (
             "hosts: {vm-docker: {address: 127.0.0.1}}",
@@ -70,8 +70,9 @@ def test_what_a_host_cannot_be_is_refused(tmp_path: Path, overlay: str, expected
     assert said(findings(tmp_path, overlay)) == [expected]
 
 
-def test_a_name_with_a_bind_address_is_accepted(tmp_path: Path) -> None:
-    assert findings(tmp_path, "hosts: {vm-docker: {address: vm.lan, bind: 192.168.1.21}}") == []
+@pytest.mark.parametrize("host", ["{address: vm.lan, bind: 192.168.1.21}", '{address: "fd00::21"}', "{bind: 0.0.0.0}"])
+def test_an_address_that_can_be_bound_to_is_accepted(tmp_path: Path, host: str) -> None:
+    assert findings(tmp_path, f"hosts: {{vm-docker: {host}}}") == []
 
 
 def test_the_usual_ports_of_stacks_collide_without_being_written(tmp_path: Path) -> None:

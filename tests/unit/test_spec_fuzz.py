@@ -49,7 +49,7 @@ SCALARS = (
     st.none()
     | st.booleans()
     | st.integers(-5, 10**12)
-    | st.floats(allow_nan=False)
+    | st.floats(-1e6, 1e6).map(lambda number: round(number, 3))
     | WORDS
     | st.text(st.characters(max_codepoint=0xFFFF), max_size=8)
 )
