@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import os
 import shutil
@@ -29,11 +30,17 @@ def base_tag(suite: str) -> str:
     return f"{PREFIX}/debian:{suite}-slim"
 
 
-def registry_in_reach(seconds: float = 3) -> bool:
-    """Whether Docker Hub's registry answers. LAB_OFFLINE=1 says no without asking."""
-    if os.environ.get("LAB_OFFLINE") == "1":
+def offline() -> bool:
+    """LAB_OFFLINE=1 says that no registry is to be used, without asking any."""
+    return os.environ.get("LAB_OFFLINE") == "1"
+
+
+@functools.cache
+def registry_in_reach() -> bool:
+    """Whether Docker Hub's registry answers within 3 s."""
+    if offline():
         return False
-    connection = http.client.HTTPSConnection(HUB, timeout=seconds, context=ssl.create_default_context())
+    connection = http.client.HTTPSConnection(HUB, timeout=3, context=ssl.create_default_context())
     try:
         connection.request("GET", "/v2/")
         return connection.getresponse().status in (200, 401)
@@ -51,18 +58,19 @@ def ensure_base(engine: Engine, suite: str) -> str:
         return known.stdout.strip()
     if suite not in SUITES:
         raise MeshError(f"no base image for Debian {suite}", where="tests/lab/images", mend=f"use one of {', '.join(SUITES)}")
-    if not (registry_in_reach() and _pull(engine, suite, tag)):
+    if not (registry_in_reach() and pull(engine, f"debian:{suite}-slim", tag)):
         _make(engine, suite, tag)
     return engine.docker("image", "inspect", "--format", "{{.Id}}", tag).stdout.strip()
 
 
-def _pull(engine: Engine, suite: str, tag: str) -> bool:
-    with step(f"pulling debian:{suite}-slim"):
-        pulled = engine.docker("pull", "--quiet", f"debian:{suite}-slim", check=False)
+def pull(engine: Engine, source: str, tag: str) -> bool:
+    """Whether the image could be pulled; it then has the lab's tag too."""
+    with step(f"pulling {source}"):
+        pulled = engine.docker("pull", "--quiet", source, check=False)
     if pulled.returncode:
-        say(f"debian:{suite}-slim cannot be pulled, making it from the Debian archive instead: {tail(pulled.stderr, 1)}")
+        say(f"{source} cannot be pulled, so it is made here: {tail(pulled.stderr, 1)}")
         return False
-    engine.docker("tag", f"debian:{suite}-slim", tag)
+    engine.docker("tag", source, tag)
     return True
 
 

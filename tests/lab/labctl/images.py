@@ -1,9 +1,11 @@
 """The lab's images: each folder of tests/lab/images with a Dockerfile, built when its content was not built before.
 
 An image's tag is a hash of all that made it: the folder, the further folders its build.toml names, and its base image.
+Where a container registry can be reached, the vendor's image takes the place of a stand-in that names it.
 
 build.toml (optional):
     context = ["../../doubles"]     # further folders for the build context, relative to this one, under their own names
+    vendor = "ghcr.io/x/y:v1"       # the image this one stands in for
     registry = false                # the lab's machines themselves: not offered by the lab's registry
 """
 
@@ -16,11 +18,11 @@ import tarfile
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labctl.bases import ensure_base
+from labctl.bases import ensure_base, offline, pull, registry_in_reach
 from labctl.engine import Engine
 from labctl.pipconf import IN_BUILD, build_files
 from labctl.settings import IMAGES, PREFIX
@@ -29,6 +31,7 @@ from mesh.errors import MeshError
 
 FROM = re.compile(rf"^FROM\s+{PREFIX}/([\w.-]+)(?::(\S+))?", re.MULTILINE | re.IGNORECASE)
 MANIFEST = "build.toml"
+KEYS = {"context", "registry", "vendor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,27 @@ def _ensure(engine: Engine, name: str, known: dict[str, Image]) -> Image:
         raise MeshError(f"no image {name!r}", where=str(IMAGES), mend=f"one of {', '.join(names())}")
     manifest = _manifest(folder)
     files = dict(_files(folder, manifest))
-    image = Image(name, _hash(files, _bases(engine, dockerfile, known)), bool(manifest.get("registry", True)))
-    if engine.docker("image", "inspect", image.local, check=False).returncode:
-        _build(engine, image, files)
-    known[name] = image
+    built = Image(name, _hash(files, _bases(engine, dockerfile, known)), bool(manifest.get("registry", True)))
+    known[name] = _vendors(engine, built, manifest) or built
+    if known[name] is built and not _held(engine, built):
+        _build(engine, built, files)
+    return known[name]
+
+
+def _held(engine: Engine, image: Image) -> bool:
+    return engine.docker("image", "inspect", image.local, check=False).returncode == 0
+
+
+def _vendors(engine: Engine, built: Image, manifest: dict[str, Any]) -> Image | None:
+    """The vendor's image if it is here, or can be had and no stand-in was built before: a lab does not change under its user."""
+    source = manifest.get("vendor")
+    if not source or offline():
+        return None
+    image = replace(built, tag=hashlib.sha256(source.encode()).hexdigest()[:12])
+    if _held(engine, image):
+        return image
+    if _held(engine, built) or not registry_in_reach() or not pull(engine, source, image.local):
+        return None
     return image
 
 
@@ -86,8 +106,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     manifest = tomllib.loads(path.read_text())
-    if unknown := manifest.keys() - {"context", "registry"}:
-        raise MeshError(f"unknown keys {', '.join(sorted(unknown))}", where=str(path), mend="known are context and registry")
+    if unknown := manifest.keys() - KEYS:
+        raise MeshError(
+            f"unknown keys {', '.join(sorted(unknown))}", where=str(path), mend=f"known are {', '.join(sorted(KEYS))}"
+        )
     return manifest
 
 
