@@ -111,7 +111,7 @@ def _ssh_config(host: Host) -> str:
     return (
         f"Host {host.name} {host.address}\n  HostName {host.address}\n  User root\n  IdentityFile {KEY}\n  IdentitiesOnly yes\n"
         f"  UserKnownHostsFile {KNOWN_HOSTS}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n"
-        "  ConnectTimeout 10\n"
+        "  ConnectTimeout 5\n"
     )
 
 

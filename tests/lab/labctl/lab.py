@@ -87,9 +87,11 @@ class Lab:
 
     def start_host(self, name: str) -> None:
         host = self._host(name)
-        on = self._engine()
-        on.docker("start", host.container)
-        hosts.wait_for_hosts(on, [host])
+        with _alone():
+            on = self._engine()
+            on.docker("start", host.container)
+            hosts.wait_for_hosts(on, [host])
+            hosts.admit(on)
 
     def exec(self, name: str, command: str, *, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """A shell command as root on the host, through the engine: works without network and sshd. `timeout` in seconds."""
