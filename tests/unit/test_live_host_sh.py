@@ -1,0 +1,325 @@
+"""host.sh, run for real by the shells that hosts have, against a stub of docker: locks, releases, rollback, removal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from statekit import SECRET, service, stack, stub_docker, value_of
+
+from mesh.live.remote import Remote
+from mesh.state.deployment import File, HostDeployment, SecretPart, StackRelease
+from mesh.state.observed import ObservedHost, RecordedRelease
+from mesh.state.work import HostWork, RemovedStack, StackWork, bundle
+
+
+@dataclass
+class Box:
+    """A host of the tests: a shell, a root and a stub of docker."""
+
+    shell: list[str]
+    root: Path
+    docker: Path
+
+    def run(self, run: str, *call: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        remote = Remote(str(self.root), str(self.docker), run)
+        command = [*self.shell, *remote.command.split()[1:]]
+        text = remote.script(*call, stdin=stdin)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+
+    def lock(self, run: str = "run1", dead: str = "") -> subprocess.CompletedProcess[str]:
+        return self.run(run, "take_lock", dead, f"{run} op@laptop since now pid 1 on laptop")
+
+    def carry(self, work: HostWork, run: str = "run1") -> None:
+        done = self.run(run, "upload", stdin=bundle(work, value_of, at="2026-01-02T03:04:05Z", by="op@laptop"))
+        assert done.returncode == 0, done.stderr
+
+    def up(self, work: StackWork, run: str = "run1") -> list[str]:
+        """Carry and bring up one stack; the lines that were printed."""
+        self.carry(host_work(self.root, work), run)
+        return self.run(run, "up", work.stack.name, "30", *work.recreate).stdout.splitlines()
+
+    @property
+    def web(self) -> Path:
+        return self.root / "stacks" / "web"
+
+    def calls(self) -> str:
+        return (self.docker.parent / "calls").read_text()
+
+
+@pytest.fixture(params=[["dash"], ["busybox", "sh"], ["bash", "--posix"]], ids=" ".join)
+def box(request: pytest.FixtureRequest, tmp_path: Path) -> Box:
+    shell: list[str] = request.param
+    if not shutil.which(shell[0]):
+        pytest.skip(f"{shell[0]} is not installed")
+    docker = stub_docker(tmp_path / "bin")
+    (docker.parent / "ids").write_text("abc\n")
+    docker.with_name("calls").touch()
+    return Box(shell, tmp_path / "opt" / "mesh", docker)
+
+
+def release(root: Path, compose: str, **files: str) -> StackRelease:
+    """A release of the stack `web`: compose.yaml with that text, a file with a secret, and more files."""
+    more = tuple(File(name.replace("_", "."), (text,)) for name, text in files.items())
+    secret = File("secrets/env", ("KEY=", SecretPart("key", "shell"), "\n"), 0o400, os.getuid(), os.getgid())
+    made = stack("web", (service("web", "web"),), (secret, *more), root=str(root))
+    own = tuple(replace(file, owner=os.getuid(), group=os.getgid()) for file in made.files[1:])
+    first = File(f"{made.directory}/compose.yaml", (compose,), 0o644, os.getuid(), os.getgid())
+    return replace(made, files=(first, *own))
+
+
+def work(made: StackRelease, *, stale: tuple[str, ...] = (), keep: tuple[str, ...] = (), **more: tuple[str, ...]) -> StackWork:
+    return StackWork(made, made.files, stale, keep, more.get("recreate", ()), more.get("extra", ()))
+
+
+def host_work(root: Path, *each: StackWork, removed: tuple[RemovedStack, ...] = ()) -> HostWork:
+    return HostWork(HostDeployment("vm", "10.0.0.2", str(root)), {}, removed, {one.stack.name: one for one in each}, ())
+
+
+def written(made: StackRelease) -> tuple[str, ...]:
+    return tuple(file.path.removeprefix(f"{made.directory}/") for file in made.files)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# the lock
+
+
+def test_a_second_run_is_refused_and_told_who_has_the_lock(box: Box) -> None:
+    assert box.lock("run1").returncode == 0
+    second = box.lock("run2")
+    assert second.returncode == 1
+    assert "locked by another apply: run1 op@laptop" in second.stderr
+
+
+def test_a_lock_of_a_run_that_is_known_to_be_dead_is_taken_over_aloud(box: Box) -> None:
+    box.lock("run1")
+    second = box.lock("run2", dead="run1")
+    assert (second.returncode, "took over the lock" in second.stdout) == (0, True)
+    assert (box.root / "lock" / "holder").read_text().startswith("run2 ")
+
+
+def test_a_lock_of_another_dead_run_than_the_one_that_holds_it_is_not_taken(box: Box) -> None:
+    box.lock("run1")
+    assert box.lock("run2", dead="run0").returncode == 1
+
+
+def test_a_lock_without_a_sign_of_life_is_taken_over(box: Box) -> None:
+    box.lock("run1")
+    old = time.time() - 3600
+    os.utime(box.root / "lock" / "beat", (old, old))
+    assert box.lock("run2").returncode == 0
+
+
+def test_a_lock_that_is_just_being_made_is_not_taken_over(box: Box) -> None:
+    (box.root / "lock").mkdir(parents=True)
+    assert box.lock("run2").returncode == 1
+
+
+def test_a_run_that_lost_its_lock_changes_nothing(box: Box) -> None:
+    box.lock("run1")
+    box.lock("run2", dead="run1")
+    done = box.run("run1", "up", "web", "30")
+    assert done.returncode == 1
+    assert "lost the lock of the host to: run2" in done.stderr
+    assert box.calls() == ""
+
+
+def test_the_end_of_a_run_leaves_a_journal_line_and_no_lock(box: Box) -> None:
+    box.lock()
+    entry = json.dumps({"run": "run1", "failed": []})
+    assert box.run("run1", "drop_lock", entry).returncode == 0
+    assert not (box.root / "lock").exists()
+    assert (box.root / "journal.jsonl").read_text() == f"{entry}\n"
+
+
+def test_an_abort_ends_what_still_works_and_releases_the_lock(box: Box) -> None:
+    box.lock()
+    (box.docker.parent / "slow").touch()
+    made = release(box.root, "good")
+    box.carry(host_work(box.root, work(made)))
+    remote = Remote(str(box.root), str(box.docker), "run1")
+    running = subprocess.Popen([*box.shell, *remote.command.split()[1:]], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert running.stdin
+    running.stdin.write(remote.script("up", "web", "30").encode())
+    running.stdin.close()
+    until(lambda: " up " in box.calls())
+    assert box.run("run0", "abort", "{}").returncode == 0
+    assert running.poll() is None, "another run's abort must not touch this one"
+    assert box.run("run1", "abort", "{}").returncode == 0
+    assert running.wait(10) != 0
+    assert not (box.root / "lock").exists()
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+# releases
+
+
+def test_a_first_release_lands_with_modes_and_is_recorded(box: Box) -> None:
+    box.lock()
+    made = release(box.root, "good", app_conf="a\n")
+    assert box.up(work(made))[-1] == "@up"
+    assert tree(box.web) | {".release.json": ""} == {
+        ".release.json": "",
+        "app.conf": "a\n",
+        "compose.yaml": "good",
+        "secrets/env": f"KEY='{SECRET}-key'\n",
+    }
+    assert (box.web / "secrets").stat().st_mode & 0o777 == 0o700
+    assert (box.web / "secrets" / "env").stat().st_mode & 0o777 == 0o400
+    record = json.loads((box.web / ".release.json").read_text())
+    assert record["services"] == {"web": {"digest": "d", "config_hash": "c", "image_id": "i"}}
+    assert record["files"] == list(written(made))
+
+
+def test_no_secret_is_ever_an_argument(box: Box) -> None:
+    box.lock()
+    box.up(work(release(box.root, "good")))
+    assert SECRET not in box.calls()
+
+
+def test_a_second_release_keeps_the_first_as_previous(box: Box) -> None:
+    box.lock()
+    first = release(box.root, "good", old_conf="1\n")
+    box.up(work(first))
+    before = tree(box.web)
+    second = release(box.root, "better", new_conf="2\n")
+    assert box.up(work(second, stale=("old.conf",), keep=written(first)))[-1] == "@up"
+    assert tree(box.root / "previous" / "web") == before
+    assert set(tree(box.web)) == {".release.json", "compose.yaml", "new.conf", "secrets/env"}
+    assert tree(box.root / "previous" / "web.extra") == {"old.conf": "1\n"}
+
+
+def test_a_release_that_does_not_come_up_gives_way_to_the_previous_one(box: Box) -> None:
+    box.lock()
+    first = release(box.root, "good", old_conf="1\n")
+    box.up(work(first))
+    before = tree(box.web)
+    lines = box.up(work(release(box.root, "bad", new_conf="2\n"), stale=("old.conf",), keep=written(first)))
+    assert lines[-1] == "@back"
+    assert "container web-web-1 is unhealthy" in lines
+    assert "the last words of web" in lines
+    assert tree(box.web) == before
+
+
+def test_a_first_release_that_does_not_come_up_is_stopped_and_not_recorded(box: Box) -> None:
+    box.lock()
+    assert box.up(work(release(box.root, "bad")))[-1] == "@stopped"
+    assert not (box.web / ".release.json").exists()
+    assert box.calls().splitlines()[-1].endswith(" stop")
+
+
+def test_a_previous_release_that_fails_as_well_ends_stopped(box: Box) -> None:
+    box.lock()
+    first = release(box.root, "good")
+    box.up(work(first))
+    (box.web / "compose.yaml").write_text("bad by hand")
+    assert box.up(work(release(box.root, "bad"), keep=written(first)))[-1] == "@stopped"
+
+
+def test_a_killed_run_does_not_make_its_half_release_the_previous_one(box: Box) -> None:
+    box.lock()
+    first = release(box.root, "good")
+    box.up(work(first))
+    before = tree(box.web)
+    killed = work(release(box.root, "bad half"), keep=written(first))
+    box.carry(host_work(box.root, killed))
+    (box.docker.parent / "slow").touch()
+    box.run("run1", "at", "web")
+    remote = Remote(str(box.root), str(box.docker), "run1")
+    running = subprocess.Popen([*box.shell, *remote.command.split()[1:]], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert running.stdin
+    running.stdin.write(remote.script("up", "web", "30").encode())
+    running.stdin.close()
+    until(lambda: not (box.web / ".release.json").exists() and "bad" in (box.web / "compose.yaml").read_text())
+    running.kill()
+    running.wait()
+    (box.docker.parent / "slow").unlink()
+    assert box.lock("run2", dead="run1").returncode == 0
+    assert box.up(work(release(box.root, "bad again"), keep=written(first)), "run2")[-1] == "@back"
+    assert tree(box.web) == before
+
+
+def test_a_stack_that_is_up_and_does_not_answer_goes_back(box: Box) -> None:
+    box.lock()
+    first = release(box.root, "good")
+    box.up(work(first))
+    before = tree(box.web)
+    assert box.up(work(release(box.root, "up but silent"), keep=written(first)))[-1] == "@up"
+    assert box.run("run1", "rollback", "web", "30").stdout.splitlines()[-1] == "@back"
+    assert tree(box.web) == before
+
+
+def test_services_to_recreate_are_forced_and_extra_containers_removed(box: Box) -> None:
+    box.lock()
+    made = release(box.root, "good")
+    box.up(replace(work(made, recreate=("web",), extra=("web-spy-1",)), files=()))
+    calls = box.calls()
+    assert "rm --force web-spy-1" in calls
+    assert "up --detach --no-deps --force-recreate web" in calls
+
+
+def test_a_folder_that_docker_made_in_place_of_a_file_gives_way(box: Box) -> None:
+    box.lock()
+    (box.web / "app.conf").mkdir(parents=True)
+    assert box.up(work(release(box.root, "good", app_conf="a\n")))[-1] == "@up"
+    assert (box.web / "app.conf").read_text() == "a\n"
+
+
+def test_a_folder_with_data_in_place_of_a_file_is_not_touched(box: Box) -> None:
+    box.lock()
+    (box.web / "app.conf").mkdir(parents=True)
+    (box.web / "app.conf" / "data").write_text("precious")
+    assert box.up(work(release(box.root, "good", app_conf="a\n")))[-1] != "@up"
+    assert (box.web / "app.conf" / "data").read_text() == "precious"
+
+
+# going away
+
+
+def test_a_removed_stack_keeps_volumes_and_data(box: Box) -> None:
+    box.lock()
+    made = release(box.root, "good")
+    box.up(work(made))
+    (box.web / "data").mkdir()
+    (box.web / "data" / "db").write_text("precious")
+    box.carry(host_work(box.root, removed=(RemovedStack("web", written(made), ()),)))
+    assert box.run("run1", "down", "web").returncode == 0
+    assert tree(box.web) == {"data/db": "precious"}
+    assert "compose.yaml" in tree(box.root / "previous" / "web")
+    down = next(line for line in box.calls().splitlines() if " down " in line)
+    assert "-v" not in down.split()
+    assert "--volumes" not in down
+
+
+def test_an_image_that_cannot_be_pulled_is_told_in_dockers_words(box: Box) -> None:
+    box.lock()
+    (box.docker.parent / "no-pull").touch()
+    done = box.run("run1", "pull", "registry.lan/web:1.0")
+    assert (done.returncode, done.stderr.strip()) == (1, "manifest unknown")
+
+
+def test_files_of_a_release_that_is_recorded_are_what_is_kept(box: Box) -> None:
+    from mesh.state.plan import Change, Plan
+    from mesh.state.work import host_work as work_of
+
+    made = release(box.root, "good")
+    host = HostDeployment("vm", "10.0.0.2", str(box.root), (made,))
+    seen = ObservedHost("vm", "26", "2", releases={"web": RecordedRelease("r", "t", "op", {}, ("compose.yaml", "gone.conf"))})
+    plan = Plan((Change("vm", "web", "file", made.files[0].path, "update", "changes"),))
+    assert work_of(host, seen, plan).stacks["web"].keep == ("compose.yaml", "gone.conf")
