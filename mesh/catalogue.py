@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from mesh.errors import Location
 from mesh.findings import SpecInvalid
@@ -22,12 +22,18 @@ from mesh.spec.types import Spec
 from mesh.spec.yaml_source import plain_data
 
 
+def _day(value: Any) -> Any:
+    return date.min if value is True else value
+
+
 class CloudModel(Spec):
     """One model id (or a pattern with `*`) at a kind of provider."""
 
     context: int | None = Field(default=None, ge=256, description="Context length in tokens.")
     price: Price | None = None
-    retired: date | Literal[True] | None = Field(default=None, description="The day it stops answering; `true` when not known.")
+    retired: Annotated[date, BeforeValidator(_day)] | None = Field(
+        default=None, description="The day it stops answering; `true` where it has and the day is not known (date.min)."
+    )
     successor: str | None = None
     source: str | None = None
 
@@ -100,4 +106,4 @@ def _known_clouds(override: Path) -> CatalogueFile:
         from mesh.spec.problems import findings_of
 
         source = SourceMap(Location(str(override)), keys, values)
-        raise SpecInvalid(findings_of(error, CatalogueFile, data, source.locate)) from None
+        raise SpecInvalid(findings_of(error, CatalogueFile, source.locate)) from None

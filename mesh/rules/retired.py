@@ -10,13 +10,14 @@ from mesh.rules.rule import Context, Problem, rule
 from mesh.spec.providers import CloudProvider
 
 
-def _known_ends(context: Context) -> Iterator[tuple[str, str, CloudModel]]:
+def _known_ends(context: Context) -> Iterator[tuple[str, str, date, CloudModel]]:
+    """(name, id, last day, what is known) for every model whose end is known."""
     for name, model in context.mesh.models.items():
         provider = context.mesh.providers.get(model.at)
         if isinstance(provider, CloudProvider) and model.id is not None:
             known = context.world.catalogue.cloud_model(provider.kind, model.id)
             if known is not None and known.retired is not None:
-                yield name, model.id, known
+                yield name, model.id, known.retired, known
 
 
 def _mend(known: CloudModel) -> str:
@@ -29,18 +30,18 @@ def model_ids_still_answer(context: Context) -> Iterator[Problem]:
 
     The dates are data, in mesh/data/catalogue.yaml. If you know better, say so in inventory/catalogue.yaml.
     """
-    for name, model_id, known in _known_ends(context):
-        if known.retired is True or (isinstance(known.retired, date) and known.retired <= context.world.today):
-            on = f" on {known.retired}" if isinstance(known.retired, date) else ""
+    for name, model_id, day, known in _known_ends(context):
+        if day <= context.world.today:
+            on = f" on {day}" if day != date.min else ""
             yield Problem(("models", name, "id"), f"models.{name}: the provider retired `{model_id}`{on}", _mend(known))
 
 
 @rule("model-retiring", "warning")
 def model_ids_keep_answering(context: Context) -> Iterator[Problem]:
     """The provider has announced the day on which the model's id stops answering."""
-    for name, model_id, known in _known_ends(context):
-        if isinstance(known.retired, date) and known.retired > context.world.today:
-            left = (known.retired - context.world.today).days
+    for name, model_id, day, known in _known_ends(context):
+        if day > context.world.today:
+            left = (day - context.world.today).days
             days = "1 day" if left == 1 else f"{left} days"
-            message = f"models.{name}: the provider retires `{model_id}` on {known.retired}, in {days}"
+            message = f"models.{name}: the provider retires `{model_id}` on {day}, in {days}"
             yield Problem(("models", name, "id"), message, _mend(known))

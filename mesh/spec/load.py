@@ -42,7 +42,7 @@ def load_spec(inventory: Path) -> LoadedSpec:
     except ValidationError as error:
         from mesh.spec.problems import findings_of
 
-        raise SpecInvalid(findings_of(error, Mesh, data, source.locate)) from None
+        raise SpecInvalid(findings_of(error, Mesh, source.locate)) from None
 
 
 def spec_file(inventory: Path) -> Path:

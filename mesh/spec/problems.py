@@ -6,6 +6,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Protocol, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from mesh.errors import Location
 from mesh.findings import Finding, Path, dotted, shown
@@ -18,13 +19,13 @@ class Locate(Protocol):
     def __call__(self, path: Path, *, key: bool = False) -> Location: ...
 
 
-def findings_of(error: ValidationError, root: type[BaseModel], data: Any, locate: Locate) -> list[Finding]:
-    """One finding for each thing that pydantic refused.
+def findings_of(error: ValidationError, root: type[BaseModel], locate: Locate, within: Path = ()) -> list[Finding]:
+    """One finding for each thing that pydantic refused while it made a `root`.
 
-    root: the model that was being made. data: what it was to be made of, or None where that is not at hand.
+    within: what to put before the path, where `root` is only a part of the spec.
     """
     suggest = Suggester()
-    return [_finding(detail, root, data, locate, suggest) for detail in error.errors(include_url=False)]
+    return [_finding(detail, root, locate, within, suggest) for detail in error.errors(include_url=False)]
 
 
 def model_called(title: str) -> type[BaseModel]:
@@ -38,24 +39,20 @@ def model_called(title: str) -> type[BaseModel]:
     return Mesh
 
 
-def _finding(detail: Any, root: type[BaseModel], data: Any, locate: Locate, suggest: Suggester) -> Finding:
+def _finding(detail: Any, root: type[BaseModel], locate: Locate, within: Path, suggest: Suggester) -> Finding:
     kind, loc = detail["type"], tuple(detail["loc"])
-    path, is_key = _spec_path(loc)
-    name = dotted(path) if root is Mesh else dotted((root.__name__, *path))
+    path, member, is_key = _spec_path(loc)
+    name, parent = dotted((*within, *path)), dotted((*within, *path[:-1]))
     if kind == "extra_forbidden":
-        known = _known_keys(root, path[:-1], data)
-        mend = suggest.mend(str(path[-1]), known, "remove it")
-        where = f" in {name.rsplit('.', 1)[0]}" if "." in name else ""
-        return Finding(
-            "spec-key-unknown", "error", f"unknown key `{shown(str(path[-1]))}`{where}", mend, locate(path, key=True), path
-        )
+        key = shown(str(path[-1]))
+        mend = suggest.mend(str(path[-1]), _fields(root, path[:-1], member), "remove it")
+        message = f"unknown key `{key}` in {parent}" if parent else f"unknown key `{key}`"
+        return Finding("spec-key-unknown", "error", message, mend, locate(path, key=True), path)
     if kind == "missing":
-        parent = name.rpartition(".")[0] or "the spec"
-        field = _field(root, path, data)
+        field = _fields(root, path[:-1], member).get(str(path[-1]))
         what = f": {field.description.rstrip('.')}" if field is not None and field.description else ""
-        return Finding(
-            "spec-key-missing", "error", f"{parent} needs `{path[-1]}`{what}", f"add {path[-1]}: ...", locate(path), path
-        )
+        message = f"{parent or 'the spec'} needs `{path[-1]}`{what}"
+        return Finding("spec-key-missing", "error", message, f"add {path[-1]}: ...", locate(path), path)
     if is_key:
         message = f"{name} is not a name that can be used"
         return Finding("spec-value", "error", message, _NAME_MEND, locate(path, key=True), path)
@@ -99,11 +96,9 @@ def _in_words(detail: Any, path: Path, suggest: Suggester) -> tuple[str, str]:
     elif kind in ("literal_error", "union_tag_invalid"):
         listed = context.get("expected") or context["expected_tags"]
         choices = [choice.strip(" '") for choice in listed.replace(" or ", ", ").split(",")]
-        chosen = str(context.get("tag", value))
-        words = (
-            f"`{shown(chosen)}` is not one of the choices",
-            suggest.mend(chosen, choices, f"choose one of {', '.join(choices)}"),
-        )
+        chosen = context.get("tag", value)
+        mend = suggest.mend(str(chosen), choices, f"choose one of {', '.join(choices)}")
+        words = f"{_shown_value(chosen, path)} is not one of the choices", mend
     elif kind == "union_tag_not_found":
         words = "it has no `kind`", "add kind: ollama, or the kind of cloud API"
     elif kind == "string_pattern_mismatch" and context["pattern"] == NAME_PATTERN:
@@ -148,56 +143,45 @@ def _kind_of(value: Any) -> str:
     return names.get(type(value), "something else")
 
 
-def _spec_path(loc: tuple[str | int, ...]) -> tuple[Path, bool]:
-    """pydantic's path as the operator wrote it, and whether it is about a key.
+def _spec_path(loc: tuple[str | int, ...]) -> tuple[Path, str, bool]:
+    """pydantic's path as the operator wrote it, the member of the union in it, and whether it is about a key.
 
     pydantic puts the chosen member of a union into the path (providers.NAME.ollama.on) and `[key]` after a key.
     """
     if loc and loc[-1] == "[key]":
-        return loc[:-1], True
+        return loc[:-1], "", True
     if len(loc) > 2 and loc[0] == "providers":
-        return (*loc[:2], *loc[3:]), False
-    return loc, False
+        return (*loc[:2], *loc[3:]), str(loc[2]), False
+    return loc, "", False
 
 
-def _known_keys(root: type[BaseModel], path: Path, data: Any) -> list[str]:
-    model = _model_at(root, path, data)
-    return [field.alias or name for name, field in model.model_fields.items()] if model else []
-
-
-def _field(root: type[BaseModel], path: Path, data: Any) -> Any:
-    model = _model_at(root, path[:-1], data)
-    fields = model.model_fields.items() if model else ()
-    return next((field for name, field in fields if path[-1] in (name, field.alias)), None)
-
-
-def _model_at(root: type[BaseModel], path: Path, data: Any) -> type[BaseModel] | None:
-    """The model that a path leads to, following the types of the fields."""
+def _fields(root: type[BaseModel], path: Path, member: str) -> dict[str, FieldInfo]:
+    """The fields of the model that a path leads to, by the key that the spec writes; none where it leads to no model."""
     kind: Any = root
     for part in path:
-        kind = _unwrapped(kind, data)
-        data = (
-            data.get(part) if isinstance(data, dict) else data[part] if isinstance(data, list) and isinstance(part, int) else None
-        )
+        kind = _unwrapped(kind, member)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            fields: dict[str | int, Any] = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
-            kind = fields.get(part)
+            field = _keys(kind).get(str(part))
+            kind = field.annotation if field is not None else None
         elif get_origin(kind) in (dict, tuple):
             kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
         else:
-            return None
-    kind = _unwrapped(kind, data)
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+            return {}
+    kind = _unwrapped(kind, member)
+    return _keys(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
 
 
-def _unwrapped(kind: Any, data: Any) -> Any:
-    """A type without Annotated and None; of a union, the member that `kind` in the data chooses."""
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _unwrapped(kind: Any, member: str) -> Any:
+    """A type without Annotated and None; of a union, the member whose `kind` it is."""
     if get_origin(kind) is Annotated:
-        return _unwrapped(get_args(kind)[0], data)
+        return _unwrapped(get_args(kind)[0], member)
     if get_origin(kind) not in (Union, UnionType):
         return kind
-    members = [member for member in get_args(kind) if member is not NoneType]
+    members = [each for each in get_args(kind) if each is not NoneType]
     if len(members) == 1:
-        return _unwrapped(members[0], data)
-    tag = data.get("kind") if isinstance(data, dict) else None
-    return next((member for member in members if tag in get_args(member.model_fields["kind"].annotation)), None)
+        return _unwrapped(members[0], member)
+    return next((each for each in members if member in get_args(each.model_fields["kind"].annotation)), None)

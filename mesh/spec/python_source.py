@@ -46,4 +46,6 @@ def _line_in(error: BaseException, file: Path) -> Location:
 def _fail_on_values(error: ValidationError, at: Location) -> NoReturn:
     from mesh.spec.problems import findings_of, model_called
 
-    raise SpecInvalid(findings_of(error, model_called(error.title), None, lambda *_args, **_kwargs: at)) from None
+    root = model_called(error.title)
+    within = () if root is Mesh else (root.__name__,)
+    raise SpecInvalid(findings_of(error, root, lambda *_args, **_kwargs: at, within)) from None

@@ -36,7 +36,7 @@ FOREVER = -1
 
 def _refused(kind: str, value: Any, expected: str, mend: str) -> PydanticCustomError:
     """The error for `value`; `mend` travels with it to the finding that the operator reads."""
-    shown = "it" if isinstance(value, dict | list) else f"`{str(value)[:40]}`"
+    shown = "it" if isinstance(value, dict | list) else f"`{str(value)[:40].encode(errors='backslashreplace').decode()}`"
     return PydanticCustomError(kind, "{shown} is not {expected}", {"shown": shown, "expected": expected, "mend": mend})
 
 

@@ -203,8 +203,9 @@ def test_the_operator_knows_better_than_the_catalogue(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_the_operators_catalogue_is_found_at_its_line(tmp_path: Path) -> None:
-    (tmp_path / "catalogue.yaml").write_text("models:\n  deepseek:\n    deepseek-x: {retird: 2026-01-01}\n")
+    (tmp_path / "catalogue.yaml").write_text("models:\n  deepseek:\n    deepseek-x: {retird: 2026-01-01, retired: soon}\n")
     with pytest.raises(SpecInvalid) as raised:
         Catalogue.load(tmp_path)
     assert raised.value.findings[0].message.startswith("unknown key `retird`")
     assert str(raised.value.findings[0].location) == f"{tmp_path / 'catalogue.yaml'}:3:18"
+    assert raised.value.findings[1].message == "models.deepseek.deepseek-x.retired: expected a date, not `soon`"
