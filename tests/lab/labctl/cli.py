@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(arguments)
     except MeshError as error:
-        print(f"lab: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("\nlab: interrupted. `bin/lab up` goes on from here, `bin/lab down` takes everything away.", file=sys.stderr)
