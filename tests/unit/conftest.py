@@ -15,7 +15,7 @@ mesh: closet
 hosts:
   box: {address: 127.0.0.1}
 providers:
-  ollama: {kind: ollama, on: box}
+  ollama: {kind: ollama, on: box, gpu: none}
   deepseek: {kind: deepseek, key: secret:deepseek_api_key}
   anthropic: {kind: anthropic, key: secret:anthropic_api_key}
 models:

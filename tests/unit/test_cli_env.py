@@ -148,6 +148,22 @@ def test_a_machine_without_a_python_is_told_what_to_install(clone: Path, tmp_pat
     assert "sudo apt-get install python3 python3-venv" in ran.stderr
 
 
+def test_a_python_without_the_venv_module_is_told_which_package_has_it(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "path"
+    folder.mkdir()
+    (folder / "python3").write_text(f'#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\nexec {sys.executable} "$@"\n')
+    (folder / "id").write_text("#!/bin/sh\necho 1000\n")
+    for script in folder.iterdir():
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    ran = mesh(clone)
+    assert ran.returncode == 1
+    assert f"sudo apt-get install python{sys.version_info[0]}.{sys.version_info[1]}-venv" in ran.stderr
+    assert not (clone / ".venv").exists()
+
+
 def test_an_unknown_argument_of_env_sh_is_an_error(clone: Path) -> None:
     ran = subprocess.run([clone / "bin" / "env.sh", "dve"], capture_output=True, text=True, check=False)
     assert ran.returncode == 1

@@ -312,3 +312,24 @@ def test_the_reference_inventory_names_every_secret_that_it_needs_itself() -> No
     inventory = PROJECT / "inventory"
     mesh = load_spec(inventory).mesh
     assert set(own_secrets(mesh)) <= AgeFile(inventory).index().names
+
+
+def test_no_verb_prints_or_renders_a_value(
+    inventory: Path, identity: Path, run_mesh: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("deepseek_api_key", "anthropic_api_key"):
+        stdin(monkeypatch, f"planted-{name}".encode())
+        assert run_mesh("secrets", "set", name, "-C", inventory).code == 0
+    out = tmp_path / "out"
+    ran = [
+        run_mesh("check", "-C", inventory),
+        run_mesh("render", "--out", out, "-C", inventory),
+        run_mesh("plan", "-C", inventory),
+        run_mesh("ask", "bulk", "hi", "--timeout", "1", "-C", inventory),
+        run_mesh("secrets", "list", "-C", inventory),
+    ]
+    assert [each.code for each in ran[:2]] == [0, 0], ran[0].said + ran[1].said
+    rendered = "".join(path.read_text() for path in out.rglob("*") if path.is_file())
+    assert "deepseek_api_key" in rendered
+    everything = rendered + "".join(each.said for each in ran)
+    assert not [name for name, value in values(inventory, identity).items() if value in everything]
