@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ran
+from clikit import Ran
 
 from mesh.cli.check import MOST_LINES, as_github, as_json, as_sarif, as_text
 from mesh.errors import Location

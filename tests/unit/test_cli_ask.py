@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from conftest import SMALL_SPEC, Ran
+from clikit import SMALL_SPEC, Ran
 
 from mesh.secrets.agefile import AgeFile, load_identities
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_SPEC, Ran
+from clikit import SMALL_SPEC, Ran
 
 from mesh.compile.images import ImageLock
 from mesh.registry import split

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Ran
+from clikit import Ran
 
 import mesh.cli.secrets
 from mesh.cli.main import main

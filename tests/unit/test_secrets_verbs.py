@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_SPEC, Ran
+from clikit import SMALL_SPEC, Ran
 
 from mesh.paths import PROJECT
 from mesh.secrets.agefile import AgeFile, load_identities
