@@ -22,16 +22,12 @@ REMOTE = "docker inspect $(docker ps -aq) && find /opt/mesh -type f -exec sha256
 def floor() -> None:
     """Three sessions at once with the operator's own ssh, and one bare Python start."""
     lab = json.loads((LAB / "lab.json").read_text())
+    ssh = ["ssh", "-F", str(LAB / "ssh_config")]
     sessions = [
-        subprocess.Popen(
-            ["ssh", "-i", str(LAB / "id_ed25519"), "-o", f"UserKnownHostsFile={LAB / 'known_hosts'}", "-o", "BatchMode=yes"]
-            + ["-o", "StrictHostKeyChecking=yes", f"root@{host['address']}", REMOTE],
-            stdout=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-        )
-        for host in lab["hosts"].values()
+        subprocess.Popen([*ssh, name, REMOTE], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL) for name in lab["hosts"]
     ]
-    if any([session.wait() for session in sessions]):
+    codes = [session.wait() for session in sessions]
+    if any(codes):
         sys.exit("the floor's ssh sessions failed: is the lab up and applied?")
     subprocess.run([sys.executable, "-c", "pass"], check=True)
 

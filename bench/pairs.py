@@ -30,7 +30,7 @@ def seconds(task: Task) -> float:
 
 
 def compare(tasks: dict[str, Task], *, floor: str, runs: int) -> dict[str, float]:
-    """Run every task `runs` times in turn after one warm-up; print a Markdown table; return each ratio to `floor` (of medians)."""
+    """Run every task `runs` times in turn after one warm-up; print a Markdown table; return the medians' ratios to `floor`."""
     for task in tasks.values():
         task()
     times: dict[str, list[float]] = {name: [] for name in tasks}
