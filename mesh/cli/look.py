@@ -12,14 +12,14 @@ from typing import Any
 from mesh.cli.output import harmless, style
 from mesh.errors import MeshError
 from mesh.inventory import Inventory, open_inventory
-from mesh.live.observe import observe
+from mesh.live.observe import connect, observe
+from mesh.live.ssh import Session
 from mesh.secrets.value import redact
 from mesh.state.deployment import Deployment
 from mesh.state.diff import diff
 from mesh.state.observed import Observed
 from mesh.state.plan import CannotTell, Change, Plan, Verb
 from mesh.state.select import select_hosts, select_stacks
-from mesh.validate import require_valid
 
 _SIGNS: Mapping[Verb, tuple[str, str]] = {
     "create": ("+", "green"),
@@ -43,13 +43,24 @@ class Look:
 def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str]) -> Look:
     """Open the inventory and compare the mesh with it. Raises SpecInvalid when the spec has errors."""
     inventory = open_inventory(folder)
-    require_valid(inventory)
-    return look_again(inventory, select_hosts(inventory.deployment(), hosts, stacks), stacks)
+    sessions = connect(inventory, hosts)
+    try:
+        from mesh.validate import require_valid
+
+        require_valid(inventory)
+        return _compare(inventory, select_hosts(inventory.deployment(), hosts, stacks), stacks, sessions)
+    finally:
+        for session in sessions.values():
+            session.close()
 
 
 def look_again(inventory: Inventory, deployment: Deployment, stacks: Collection[str]) -> Look:
     """Compare what is there now with an open inventory."""
-    observed = observe(inventory, deployment)
+    return _compare(inventory, deployment, stacks, connect(inventory, deployment.hosts))
+
+
+def _compare(inventory: Inventory, deployment: Deployment, stacks: Collection[str], sessions: Mapping[str, Session]) -> Look:
+    observed = observe(inventory, deployment, sessions)
     plan = select_stacks(diff(deployment, observed, inventory.secrets.value), stacks)
     return Look(inventory, deployment, observed, plan)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mesh.live.http import HttpError, get_json
 from mesh.live.parallel import side_by_side
-from mesh.live.ssh import Target, run_script
+from mesh.live.ssh import Session, Target
 from mesh.state.deployment import Deployment, Gateway, HostDeployment, OllamaModels
 from mesh.state.observed import Observed, ObservedGateway, ObservedHost, Unknown
 from mesh.state.parse import parse_host
@@ -21,13 +21,25 @@ if TYPE_CHECKING:
 _KINDS = ("host", "models", "gateway")
 
 
-def observe(inventory: Inventory, deployment: Deployment) -> Observed:
-    """Observe what the deployment names. What cannot be read is Unknown with the reason; nothing is raised for it."""
+def connect(inventory: Inventory, hosts: Collection[str] = ()) -> dict[str, Session]:
+    """Sessions to the named hosts, or to all. They connect while the spec is still being checked and compiled."""
+    wanted = {name: spec for name, spec in inventory.mesh.hosts.items() if not hosts or name in hosts}
+    return {name: Session(Target(name, spec, inventory.dir)) for name, spec in wanted.items()}
+
+
+def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str, Session]) -> Observed:
+    """Observe what the deployment names. What cannot be read is Unknown with the reason; nothing is raised for it.
+
+    sessions: from `connect`, one for every host of the deployment; each is used up by this.
+    """
     ollamas = [ollama for host in deployment.hosts.values() for ollama in host.ollamas]
     wanted = deployment.gateway
     key = inventory.secrets.value(wanted.key) if wanted else ""
     jobs: dict[tuple[str, str], Callable[[], object]] = {
-        **{("host", host.name): partial(observe_host, inventory, deployment.mesh, host) for host in deployment.hosts.values()},
+        **{
+            ("host", host.name): partial(observe_host, inventory, deployment.mesh, host, sessions[host.name])
+            for host in deployment.hosts.values()
+        },
         **{("models", ollama.stack): partial(list_models, ollama) for ollama in ollamas},
         **({("gateway", ""): partial(list_gateway, wanted, key)} if wanted else {}),
     }
@@ -36,12 +48,10 @@ def observe(inventory: Inventory, deployment: Deployment) -> Observed:
     return Observed(hosts=hosts, models=models, gateway=gateway.get(""))  # type: ignore[arg-type]
 
 
-def observe_host(inventory: Inventory, mesh: str, host: HostDeployment) -> ObservedHost | Unknown:
+def observe_host(inventory: Inventory, mesh: str, host: HostDeployment, session: Session) -> ObservedHost | Unknown:
     """One host in one ssh session."""
-    spec = inventory.mesh.hosts[host.name]
     boundary = f"mesh-{secrets.token_hex(16)}"
-    script = observe_script(host, mesh=mesh, docker=spec.docker, boundary=boundary)
-    answer = run_script(Target(host.name, spec, inventory.dir), script)
+    answer = session.run(observe_script(host, mesh=mesh, docker=inventory.mesh.hosts[host.name].docker, boundary=boundary))
     return answer if isinstance(answer, Unknown) else parse_host(host, answer, boundary)
 
 

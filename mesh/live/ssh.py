@@ -54,22 +54,50 @@ class Target:
         return ["ssh", "-T", *arguments, "-p", str(ssh.port), "-l", ssh.user, "--", self.host.address, shell]
 
 
+class Session:
+    """One ssh session that runs one script. It connects at once, and the script may follow later."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._failed: Unknown | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        if target.key and not target.key.is_file():
+            mend = f"set hosts.{target.name}.ssh.key, or make it with ssh-keygen"
+            self._failed = Unknown(f"the ssh key {target.key} is not there", mend)
+            return
+        pipe = subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(target.command(), stdin=pipe, stdout=pipe, stderr=pipe)
+        except FileNotFoundError:
+            self._failed = Unknown("there is no ssh on this machine", "install the OpenSSH client")
+
+    def run(self, script: str) -> str | Unknown:
+        """What the script printed on the host, or why it could not be run, in the operator's terms."""
+        if self._process is None:
+            return self._failed or Unknown("the session has ended")
+        try:
+            stdout, stderr = self._process.communicate(script.encode(), timeout=ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            return Unknown(
+                f"no answer within {ANSWER_SECONDS} s, although ssh connected",
+                f"look whether docker hangs there: ssh {_there(self.target)} docker ps",
+            )
+        finally:
+            self.close()
+        if self._process.returncode:
+            return explain(self.target, self._process.returncode, stderr.decode("utf-8", "replace"))
+        return stdout.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """End ssh, if it still runs."""
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
 def run_script(target: Target, script: str) -> str | Unknown:
-    """What the script printed on the host, or why it could not be run, in the operator's terms."""
-    if target.key and not target.key.is_file():
-        return Unknown(f"the ssh key {target.key} is not there", f"set hosts.{target.name}.ssh.key, or make it with ssh-keygen")
-    try:
-        done = subprocess.run(target.command(), input=script.encode(), capture_output=True, timeout=ANSWER_SECONDS, check=False)
-    except FileNotFoundError:
-        return Unknown("there is no ssh on this machine", "install the OpenSSH client")
-    except subprocess.TimeoutExpired:
-        return Unknown(
-            f"no answer within {ANSWER_SECONDS} s, although ssh connected",
-            f"look whether docker hangs there: ssh {_there(target)} docker ps",
-        )
-    if done.returncode:
-        return explain(target, done.returncode, done.stderr.decode("utf-8", "replace"))
-    return done.stdout.decode("utf-8", "replace")
+    """One script in one session."""
+    return Session(target).run(script)
 
 
 def explain(target: Target, code: int, stderr: str) -> Unknown:

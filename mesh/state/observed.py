@@ -65,9 +65,6 @@ class ObservedHost:
     """One host, from one round trip."""
 
     name: str
-    engine: str
-    """Docker Engine version"""
-    compose: str
     files: Mapping[str, ObservedFile] = field(default_factory=dict)
     containers: tuple[ObservedContainer, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)

@@ -48,6 +48,9 @@ def parse_host(host: HostDeployment, text: str, boundary: str) -> ObservedHost |
     for section in sections:
         if section.name == "failed":
             return _docker_failed(host, section)
+        if section.name == "lacking":
+            words = " ".join(section.lines) or "no output"
+            return Unknown(f"docker compose does not work: {words}", f"install the Compose v2 plugin on {host.name}")
         if section.name == "denied":
             folder = _unhex(section.argument)
             return Unknown(f"no permission to read {folder}", "let the ssh user be root, or one who may run `sudo -n`")
@@ -78,18 +81,12 @@ def _docker_failed(host: HostDeployment, section: _Section) -> Unknown:
     return Unknown(words, mend)
 
 
-def _observed(host: HostDeployment, sections: list[_Section]) -> ObservedHost | Unknown:
+def _observed(host: HostDeployment, sections: list[_Section]) -> ObservedHost:
     last = {section.name: section for section in sections}
-    for needed in ("engine", "containers", "compose", "compose-exit"):
-        if needed not in last:
-            raise _UnreadableError(f"section {needed} is missing")
-    if last["compose-exit"].argument != "0":
-        words = " ".join(last["compose"].lines) or "no output"
-        return Unknown(f"docker compose does not work: {words}", f"install the Compose v2 plugin on {host.name}")
+    if "containers" not in last:
+        raise _UnreadableError("the section of containers is missing")
     return ObservedHost(
         name=host.name,
-        engine=last["engine"].lines[-1],
-        compose=last["compose"].lines[-1],
         files=_files(sections),
         containers=tuple(sorted(map(_container, map(json.loads, last["containers"].lines)), key=lambda found: found.name)),
         images=_images(host, map(json.loads, last["images"].lines if "images" in last else ())),

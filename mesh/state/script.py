@@ -64,8 +64,8 @@ def _containers_template(mesh: str, stacks: Iterable[str]) -> str:
 
 
 # Everything is in one function that is called on the last line: a script cut short does nothing, and no command can eat
-# the rest of the script from stdin. The Compose version is asked for beside the other work, because its plugin is slow to
-# start. A container that goes away between `ps` and `inspect` is an error of inspect: ask again.
+# the rest of the script from stdin. A container that goes away between `ps` and `inspect` is an error of inspect: ask again.
+# Compose is only run where its plugin is in none of the usual places, because it is slow to start.
 _BODY = r"""
 LC_ALL=C
 PATH=$PATH:/usr/local/bin:/usr/local/sbin:/usr/sbin:/sbin
@@ -82,18 +82,6 @@ odd() { # a file whose name is not safe to print: its attributes, the hexadecima
 }
 
 observe_docker() {
-    out=$($docker version --format '{{.Server.Version}}' 2>&1) || {
-        say failed $?
-        printf '%s' "$out"
-        return
-    }
-    say engine
-    printf '%s' "$out"
-    set -- @refs@
-    if [ $# -gt 0 ]; then
-        say images
-        $docker image inspect --format "$images" "$@" 2>/dev/null
-    fi
     tries=0
     while :; do
         ids=$($docker ps -aq --no-trunc 2>&1) || {
@@ -102,8 +90,8 @@ observe_docker() {
             return
         }
         say containers
-        [ -n "$ids" ] || return
-        $docker inspect --type container --format "$containers" $ids 2>/dev/null && return
+        [ -n "$ids" ] || break
+        $docker inspect --type container --format "$containers" $ids 2>/dev/null && break
         tries=$((tries + 1))
         if [ $tries -ge 4 ]; then
             say failed 1
@@ -111,6 +99,18 @@ observe_docker() {
             return
         fi
     done
+    set -- @refs@
+    if [ $# -gt 0 ]; then
+        say images
+        $docker image inspect --format "$images" "$@" 2>/dev/null
+    fi
+    for dir in ~/.docker /usr/local/lib/docker /usr/local/libexec/docker /usr/lib/docker /usr/libexec/docker; do
+        if [ -x "$dir/cli-plugins/docker-compose" ]; then return; fi
+    done
+    words=$($docker compose version 2>&1) || {
+        say lacking compose
+        printf '%s' "$words"
+    }
 }
 
 observe_files() {
@@ -162,15 +162,8 @@ observe_files() {
 }
 
 observe() {
-    {
-        $docker compose version --short 2>&1
-        say compose-exit $?
-    } | {
-        observe_files
-        observe_docker
-        say compose
-        cat
-    }
+    observe_files
+    observe_docker
     say end
 }
 

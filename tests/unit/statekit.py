@@ -111,8 +111,6 @@ def ideal(wanted: Deployment) -> Observed:
         files |= {f"{each.directory}/.release.json": ObservedFile("", 0o644, 0, 0) for each in host.stacks}
         hosts[host.name] = ObservedHost(
             host.name,
-            "26.1.5",
-            "2.26.1",
             files,
             tuple(container(each, one, wanted.mesh) for each in host.stacks for one in each.services),
             {one.image: image_id(one.image) for each in host.stacks for one in each.services},
@@ -142,9 +140,10 @@ STUB = """\
 here={here}
 printf '%s\\n' "$*" >>"$here/calls"
 case "$*" in
-"version "*) [ ! -e "$here/dead" ] || {{ cat "$here/dead" >&2; exit 1; }}; echo 26.1.5 ;;
-"compose version"*) echo 2.26.1 ;;
-"ps -aq"*) cat "$here/ids" 2>/dev/null || : ;;
+"compose version"*) [ ! -e "$here/no-compose" ] || {{ echo "docker: 'compose' is not a docker command." >&2; exit 1; }} ;;
+"ps -aq"*)
+    [ ! -e "$here/dead" ] || {{ cat "$here/dead" >&2; exit 1; }}
+    cat "$here/ids" 2>/dev/null || : ;;
 "inspect --type container"*)
     if [ -e "$here/vanish" ]; then rm "$here/vanish"; echo 'Error: No such container: gone' >&2; exit 1; fi
     cat "$here/containers" ;;

@@ -320,6 +320,6 @@ def test_files_of_a_release_that_is_recorded_are_what_is_kept(box: Box) -> None:
 
     made = release(box.root, "good")
     host = HostDeployment("vm", "10.0.0.2", str(box.root), (made,))
-    seen = ObservedHost("vm", "26", "2", releases={"web": RecordedRelease("r", "t", "op", {}, ("compose.yaml", "gone.conf"))})
+    seen = ObservedHost("vm", releases={"web": RecordedRelease("r", "t", "op", {}, ("compose.yaml", "gone.conf"))})
     plan = Plan((Change("vm", "web", "file", made.files[0].path, "update", "changes"),))
     assert work_of(host, seen, plan).stacks["web"].keep == ("compose.yaml", "gone.conf")
