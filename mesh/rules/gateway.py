@@ -25,3 +25,16 @@ def there_is_one_gateway(context: Context) -> Iterator[Problem]:
     first, *more = _gateways(context) or [""]
     for name in more:
         yield Problem(("stacks", name), f"stacks.{name}: `{first}` is the gateway already", "delete one of the two", on_key=True)
+
+
+@rule("retrieval-not-enforced", "error")
+def required_retrieval_is_enforced(context: Context) -> Iterator[Problem]:
+    """A route says `retrieval: required`, which this version's gateway cannot enforce yet.
+
+    The promise is an error rather than an answer without sources. Deploying the route would break it in silence, so the
+    route is refused instead.
+    """
+    for name, route in context.mesh.routes.items():
+        if route.retrieval == "required":
+            message = f"routes.{name}: this version cannot enforce `retrieval: required`, so it refuses the route"
+            yield Problem(("routes", name, "retrieval"), message, "drop `retrieval: required`, or the route")

@@ -29,12 +29,13 @@ def private_routes_stay_in_the_building(context: Context) -> Iterator[Problem]:
 
 def _ways_out(context: Context) -> dict[str, tuple[str, str]]:
     """Every model and route from which a request can leave: the next name on the shortest way out, and the model at its end."""
+    mesh = context.mesh
     leads_to: dict[str, list[str]] = {}
-    for name, route in context.mesh.routes.items():
-        if name not in context.mesh.models:  # where both have the name, a target means the model
+    for name, route in mesh.routes.items():
+        if name not in mesh.models:  # where both have the name, a target means the model
             for target in dict.fromkeys(route.chain):
                 leads_to.setdefault(target, []).append(name)
-    waiting = [name for name, model in context.mesh.models.items() if context.leaves_the_building(model)]
+    waiting = [name for name, model in mesh.models.items() if model.at in mesh.providers and not mesh.is_local(name)]
     way_out = {name: (name, name) for name in waiting}
     for name in waiting:  # grows while it is read: breadth first
         for earlier in leads_to.get(name, ()):

@@ -10,7 +10,7 @@ from functools import cached_property
 from mesh.findings import Path, Severity
 from mesh.rules.world import World
 from mesh.spec.mesh import Mesh
-from mesh.spec.providers import Model, OllamaProvider, Provider
+from mesh.spec.providers import OllamaProvider, Provider
 from mesh.suggest import Suggester
 
 
@@ -41,13 +41,6 @@ class Context:
         """The provider of a model by name; None where either is unknown."""
         found = self.mesh.models.get(model)
         return self.mesh.providers.get(found.at) if found else None
-
-    def leaves_the_building(self, model: Model) -> bool:
-        """Whether a request to this model reaches somebody else's machine; False where its provider is unknown."""
-        provider = self.mesh.providers.get(model.at)
-        if provider is None:
-            return False
-        return not provider.local or (model.tag or "").endswith("cloud")
 
     def section(self, stack: str) -> str:
         """The part of the spec that declares a stack: an Ollama's is its provider."""

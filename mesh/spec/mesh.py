@@ -45,8 +45,12 @@ class Mesh(Spec):
         return self.clients[client].key or SecretRef(f"client_{client.replace('-', '_').replace('.', '_')}_key")
 
     def is_local(self, model: str) -> bool:
-        """Whether the model runs in the building. Raises KeyError for unknown names: call it on a checked spec."""
-        return self.providers[self.models[model].at].local
+        """Whether the model runs in the building. Raises KeyError for unknown names: call it on a checked spec.
+
+        A tag of Ollama's that ends in `cloud` does not: Ollama hands those on to its own service.
+        """
+        found = self.models[model]
+        return self.providers[found.at].local and not (found.tag or "").endswith("cloud")
 
     @property
     def ollamas(self) -> dict[str, OllamaProvider]:

@@ -162,6 +162,13 @@ def test_a_private_route_to_a_cloud_model_does_not_compile() -> None:
         compiled(data)
 
 
+def test_a_private_route_to_a_tag_of_ollamas_cloud_does_not_compile() -> None:
+    data = reference()
+    data["models"]["mistral-7b"]["tag"] = "gpt-oss:120b-cloud"
+    with pytest.raises(MeshError, match="mistral-7b is not in the building"):
+        compiled(data)
+
+
 def test_a_route_with_the_name_of_a_fallback_target_does_not_compile() -> None:
     data = reference()
     data["routes"]["claude"] = {"to": "claude", "fallback": ["kimi-k2"]}

@@ -134,3 +134,11 @@ def test_a_budget_in_another_currency_is_refused(tmp_path: Path) -> None:
         "2: error[budget-currency]: clients.laptop: a budget in EUR cannot be counted, because prices are in USD"
         " | write it in dollars: 20 USD/month"
     ]
+
+
+def test_required_retrieval_is_refused_while_nothing_enforces_it(tmp_path: Path) -> None:
+    overlay = "routes: {archive: {to: llama, privacy: local, retrieval: required}}"
+    assert said(findings(tmp_path, overlay)) == [
+        "2: error[retrieval-not-enforced]: routes.archive: this version cannot enforce `retrieval: required`, so it refuses"
+        " the route | drop `retrieval: required`, or the route"
+    ]
