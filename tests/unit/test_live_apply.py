@@ -1,0 +1,110 @@
+"""The adapter to pyinfra, against a STUB of pyinfra: what it is told, what is heard from it, and how it is interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from statekit import deployment
+
+import mesh.live.apply as adapter
+from mesh.live.apply import Event, Finished, run_deploys
+from mesh.spec.hosts import Host
+from mesh.state.observed import Unknown
+
+STUB = """\
+import json, os, sys, time
+def emit(**event): os.write(int(os.environ["MESH_EVENTS"]), (json.dumps(event) + "\\n").encode())
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Finished, list[Event]]]:
+    """Run the adapter with a pyinfra that is this program."""
+
+    def run(program: str, listen: Callable[[Event], None] | None = None) -> tuple[Finished, list[Event]]:
+        package = tmp_path / "stub" / "pyinfra"
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "__init__.py").touch()
+        (package / "__main__.py").write_text(STUB + program)
+        monkeypatch.setenv("PYTHONPATH", str(package.parent))
+        events: list[Event] = []
+
+        def hear(event: Event) -> None:
+            events.append(event)
+            if listen:
+                listen(event)
+
+        inventory: Any = SimpleNamespace(
+            dir=tmp_path, mesh=SimpleNamespace(hosts={name: Host(address="10.0.0.1") for name in ("vm", "box")})
+        )
+        done = run_deploys(inventory, deployment(), run="run1", hosts=["vm"], stacks=["litellm"], listen=hear)
+        return done, events
+
+    return run
+
+
+def test_pyinfra_is_called_as_an_operator_would_and_knows_what_to_touch(start: Any, tmp_path: Path) -> None:
+    program = 'print(sys.argv[1:]); print({k: v for k, v in os.environ.items() if k.startswith("MESH_")})'
+    done, _ = start(program)
+    arguments, environment = done.log
+    assert "'-y', '--limit', 'vm'" in arguments
+    assert "inventory/homelab.py" in arguments
+    assert "deploys/site.py" in arguments
+    assert f"'MESH_INVENTORY': '{tmp_path}'" in environment
+    assert "'MESH_RUN': 'run1', 'MESH_STACKS': 'litellm'" in environment
+
+
+def test_events_are_heard_in_order_and_the_exit_code_is_pyinfras(start: Any) -> None:
+    program = """
+emit(event="started", host="vm", stack="litellm", doing="up")
+emit(event="done", host="vm", stack="litellm", doing="up", seconds=1.5)
+print("the last words", file=sys.stderr)
+sys.exit(1)
+"""
+    done, events = start(program)
+    heard = [(event.kind, event.host, event.subject) for event in events if event.kind != "tick"]
+    assert heard == [("started", "vm", "litellm"), ("done", "vm", "litellm")]
+    assert done.code == 1
+    assert done.log[-1] == "the last words"
+
+
+def test_an_interruption_ends_pyinfra_aborts_on_the_hosts_and_goes_on_up(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts: list[tuple[str, str]] = []
+    pids: list[int] = []
+    heard: list[Event] = []
+
+    def run_script(target: Any, script: str) -> str | Unknown:
+        scripts.append((target.name, script.splitlines()[-1]))
+        return ""
+
+    def interrupt(event: Event) -> None:
+        heard.append(event)
+        if event.kind == "started":
+            pids.append(event.data["pid"])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapter, "run_script", run_script)
+    with pytest.raises(KeyboardInterrupt):
+        start('emit(event="started", host="vm", stack="x", pid=os.getpid()); time.sleep(60)', interrupt)
+    assert not Path(f"/proc/{pids[0]}").exists()
+    assert [name for name, _ in scripts] == ["vm"]
+    assert scripts[0][1].startswith('abort \'{"run": "run1"')
+    assert heard[-1] == Event("released", "vm")
+
+
+def test_a_host_that_cannot_be_reached_any_more_is_said_to_keep_its_lock(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Event] = []
+
+    def interrupt(event: Event) -> None:
+        heard.append(event)
+        if event.kind == "started":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapter, "run_script", lambda *_: Unknown("no route to host"))
+    with pytest.raises(KeyboardInterrupt):
+        start('emit(event="started", host="vm", stack="x"); time.sleep(60)', interrupt)
+    assert "the next apply takes it over" in heard[-1].data["why"]
