@@ -23,7 +23,7 @@ def diff(deployment: Deployment, observed: Observed, value_of: Callable[[str], s
     foreign: list[str] = []
     notes: list[str] = []
     for name, host in deployment.hosts.items():
-        seen = observed.hosts.get(name) or Unknown("it was not looked at")
+        seen = observed.hosts.get(name, Unknown("it was not looked at"))
         if isinstance(seen, Unknown):
             unknown.append(CannotTell(name, seen.why, seen.mend))
             continue
@@ -36,7 +36,7 @@ def diff(deployment: Deployment, observed: Observed, value_of: Callable[[str], s
     broken = {(change.host, change.stack) for change in changes if change.subject == "service"}
     for host in deployment.hosts.values():
         for ollama in host.ollamas:
-            models = observed.models.get(ollama.stack) or Unknown("it was not asked")
+            models = observed.models.get(ollama.stack, Unknown("it was not asked"))
             _models(host, ollama, models, broken, observed, changes, unknown, notes)
     if deployment.gateway:
         _gateway(deployment, deployment.gateway, observed, broken, changes, unknown)

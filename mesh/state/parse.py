@@ -45,19 +45,27 @@ def parse_host(host: HostDeployment, text: str, boundary: str) -> ObservedHost |
         return Unknown(
             f"the host's answer was cut short after {last}", "try again; if it stays, run the same command with ssh -v"
         )
-    for section in sections:
-        if section.name == "failed":
-            return _docker_failed(host, section)
-        if section.name == "lacking":
-            words = " ".join(section.lines) or "no output"
-            return Unknown(f"docker compose does not work: {words}", f"install the Compose v2 plugin on {host.name}")
-        if section.name == "denied":
-            folder = _unhex(section.argument)
-            return Unknown(f"no permission to read {folder}", "let the ssh user be root, or one who may run `sudo -n`")
     try:
+        for section in sections:
+            trouble = _trouble(host, section)
+            if trouble:
+                return trouble
         return _observed(host, sections)
-    except (_UnreadableError, ValueError, KeyError, TypeError) as error:
+    except (_UnreadableError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         return Unknown(f"its answer makes no sense: {error}", "please report this with the host's docker version")
+
+
+def _trouble(host: HostDeployment, section: _Section) -> Unknown | None:
+    """What the script itself found wrong."""
+    if section.name == "failed":
+        return _docker_failed(host, section)
+    if section.name == "lacking":
+        words = " ".join(section.lines) or "no output"
+        return Unknown(f"docker compose does not work: {words}", f"install the Compose v2 plugin on {host.name}")
+    if section.name == "denied":
+        folder = _unhex(section.argument)
+        return Unknown(f"no permission to read {folder}", "let the ssh user be root, or one who may run `sudo -n`")
+    return None
 
 
 def _sections(text: str, boundary: str) -> Iterator[_Section]:

@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 
 from mesh.errors import MeshError
@@ -146,25 +147,27 @@ def bundle(work: HostWork, value_of: Callable[[str], str], *, at: str, by: str) 
     at: when, in ISO 8601. by: who applies. Values of secrets are in it, so it must only ever go through stdin.
     """
     buffer = io.BytesIO()
+    moment = int(datetime.fromisoformat(at).timestamp())
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, each in work.stacks.items():
             folder = f"new/work/{name}"
-            _add(tar, f"{folder}/keep", _lines(each.keep))
-            _add(tar, f"{folder}/stale", _lines(each.stale))
-            _add(tar, f"{folder}/extra", _lines(each.extra))
-            _add(tar, f"{folder}/release", _release_head(each.stack, at, by).encode())
+            _add(tar, moment, f"{folder}/keep", _lines(each.keep))
+            _add(tar, moment, f"{folder}/stale", _lines(each.stale))
+            _add(tar, moment, f"{folder}/extra", _lines(each.extra))
+            _add(tar, moment, f"{folder}/release", _release_head(each.stack, at, by).encode())
             for file in each.files:
                 path = f"new/stacks/{name}/{_relative(each.stack.directory, file.path)}"
-                _add(tar, path, file.content(value_of), file.mode, file.owner, file.group)
+                _add(tar, moment, path, file.content(value_of), file.mode, file.owner, file.group)
         for removed in work.removed:
-            _add(tar, f"new/work/{removed.name}/keep", _lines(removed.keep))
-            _add(tar, f"new/work/{removed.name}/extra", _lines(removed.extra))
+            _add(tar, moment, f"new/work/{removed.name}/keep", _lines(removed.keep))
+            _add(tar, moment, f"new/work/{removed.name}/extra", _lines(removed.extra))
     return base64.encodebytes(buffer.getvalue()).decode()
 
 
-def _add(tar: tarfile.TarFile, path: str, content: bytes, mode: int = 0o600, owner: int = 0, group: int = 0) -> None:
+def _add(tar: tarfile.TarFile, moment: int, path: str, content: bytes, mode: int = 0o600, owner: int = 0, group: int = 0) -> None:
     entry = tarfile.TarInfo(path)
-    entry.size, entry.mode, entry.uid, entry.gid = len(content), mode, owner, group
+    entry.size, entry.mtime = len(content), moment
+    entry.mode, entry.uid, entry.gid = mode, owner, group
     tar.addfile(entry, io.BytesIO(content))
 
 

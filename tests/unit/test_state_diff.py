@@ -265,6 +265,12 @@ def test_a_missing_model_is_pulled_and_an_extra_one_only_noted() -> None:
     assert found.notes == ("box/ollama holds models that the spec does not name: mine:1b",)
 
 
+def test_an_ollama_that_holds_nothing_is_not_one_that_could_not_be_read() -> None:
+    found = plan(replace(ideal(deployment()), models={"ollama": {}}))
+    assert [change.name for change in found.changes] == ["llama3.1:8b", "nomic-embed-text:latest"]
+    assert found.unknown == ()
+
+
 def test_an_ollama_that_runs_and_does_not_answer_cannot_be_told() -> None:
     found = plan(replace(ideal(deployment()), models={"ollama": Unknown("refused")}))
     assert (found.changes, [each.where for each in found.unknown]) == ((), ["box/ollama"])
