@@ -89,7 +89,7 @@ def upload(run: Run, work: HostWork) -> Commands:
 
 def _upload(state: State, host: Host, run: Run, work: HostWork) -> bool:
     try:
-        files = bundle(work, run.inventory.secrets.value, at=run.at, by=run.by)
+        files = bundle(work, run.inventory.secrets.value, mesh=run.deployment.mesh, at=run.at, by=run.by)
     except MeshError as error:
         run.emit("failed", host.name, why=str(error))
         return False

@@ -188,9 +188,9 @@ up_and_wait() { # SECONDS [SERVICE...]: the services are made anew although Comp
 }
 
 record() { # .release.json, from what runs now
-    # shellcheck disable=SC2016,SC2086
     ids=$(containers) || return 1
     [ -n "$ids" ] || return 1
+    # shellcheck disable=SC2016,SC2086
     {
         cat "$work/release"
         "$docker" inspect --format '{{$l := .Config.Labels}}{{json (index $l "com.docker.compose.service")}}:{"digest":{{json (index $l "mesh.digest")}},"config_hash":{{json (index $l "com.docker.compose.config-hash")}},"image_id":{{json .Image}}}' $ids |
@@ -200,7 +200,7 @@ record() { # .release.json, from what runs now
 }
 
 explain() { # what Compose said, and the last words of the containers that are not well
-    tail -n 6 "$log"
+    grep -v -E '^ (Container|Network|Volume) .* (Creating|Created|Recreate|Recreated|Starting|Started|Waiting|Running|Healthy) *$' "$log" | tail -n 6
     for id in $(containers); do
         state=$("$docker" inspect --format '{{.Name}} {{.State.Status}} {{with .State.Health}}{{.Status}}{{end}} {{.State.ExitCode}}' "$id")
         case $state in
@@ -277,7 +277,7 @@ down() { # STACK: containers and networks go, volumes and data stay
     at "$1"
     if [ -f "$dir/compose.yaml" ]; then
         compose down --remove-orphans
-    else
+    elif [ -n "$(containers)" ]; then
         quietly "$docker" compose --ansi never --project-name "$stack" down --remove-orphans
     fi || {
         tail -n 6 "$log"

@@ -62,7 +62,7 @@ def _not_in_spec(deployment: Deployment, host: HostDeployment, seen: ObservedHos
             stack = container.project or container.name
             why = f"stack {stack} is on {elsewhere[stack]} now" if stack in elsewhere else f"stack {stack} is not in the spec"
             yield Change(host.name, stack, "container", container.name, "remove", f"{why}; its volumes stay")
-    for stack in sorted(set(seen.releases) - managed):
+    for stack in sorted(name for name, record in seen.releases.items() if name not in managed and record.mesh == deployment.mesh):
         folder = f"{host.root}/stacks/{stack}"
         why = f"stack {stack} is not on this host in the spec; its files move to {host.root}/previous/{stack}"
         yield Change(host.name, stack, "file", folder, "remove", why)

@@ -96,7 +96,7 @@ class StackDiff:
         written = set(self.record.files) if self.record else set()
         for path in self.extra_files():
             why = "is left from an earlier release" if path in written else "is not of the spec: somebody put it there"
-            kept = f"; it moves to {self.host.root}/previous/{self.stack.name}"
+            kept = f"; it moves to {self.host.root}/previous/{self.stack.name}.extra"
             yield self._change("file", self._path(path), "remove", why + kept)
 
     # services

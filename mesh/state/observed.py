@@ -55,6 +55,8 @@ class RecordedRelease:
     release: str
     at: str
     by: str
+    mesh: str
+    """Whose release it is: two meshes may share a host."""
     services: Mapping[str, RecordedService] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     """Paths of the files it wrote, relative to the stack's folder: those the spec no longer has are cleared away."""

@@ -187,6 +187,6 @@ def _release(text: str) -> RecordedRelease | None:
             name: RecordedService(service["digest"], service["config_hash"], service["image_id"])
             for name, service in data["services"].items()
         }
-        return RecordedRelease(data["release"], data["at"], data["by"], services, tuple(data["files"]))
+        return RecordedRelease(data["release"], data["at"], data["by"], data["mesh"], services, tuple(data["files"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -141,10 +141,10 @@ def waves(deployment: Deployment) -> tuple[tuple[str, ...], ...]:
     return tuple(found)
 
 
-def bundle(work: HostWork, value_of: Callable[[str], str], *, at: str, by: str) -> str:
+def bundle(work: HostWork, value_of: Callable[[str], str], *, mesh: str, at: str, by: str) -> str:
     """The one upload: a tar in base64 with the changed files and the lists that host.sh works through.
 
-    at: when, in ISO 8601. by: who applies. Values of secrets are in it, so it must only ever go through stdin.
+    mesh: its name. at: when, in ISO 8601. by: who applies. Values of secrets are in it, so it must only ever go through stdin.
     """
     buffer = io.BytesIO()
     moment = int(datetime.fromisoformat(at).timestamp())
@@ -154,7 +154,7 @@ def bundle(work: HostWork, value_of: Callable[[str], str], *, at: str, by: str) 
             _add(tar, moment, f"{folder}/keep", _lines(each.keep))
             _add(tar, moment, f"{folder}/stale", _lines(each.stale))
             _add(tar, moment, f"{folder}/extra", _lines(each.extra))
-            _add(tar, moment, f"{folder}/release", _release_head(each.stack, at, by).encode())
+            _add(tar, moment, f"{folder}/release", _release_head(each.stack, mesh, at, by).encode())
             for file in each.files:
                 path = f"new/stacks/{name}/{_relative(each.stack.directory, file.path)}"
                 _add(tar, moment, path, file.content(value_of), file.mode, file.owner, file.group)
@@ -178,10 +178,11 @@ def _lines(paths: Iterable[str]) -> bytes:
     return "".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape")
 
 
-def _release_head(stack: StackRelease, at: str, by: str) -> str:
+def _release_head(stack: StackRelease, mesh: str, at: str, by: str) -> str:
     """`.release.json` up to the services, which host.sh adds from what runs."""
     head = {
         "release": release_id(stack),
+        "mesh": mesh,
         "at": at,
         "by": by,
         "files": [_relative(stack.directory, file.path) for file in stack.files],

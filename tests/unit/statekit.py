@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,7 +126,7 @@ def ideal(wanted: Deployment) -> Observed:
 def _recorded(each: StackRelease) -> RecordedRelease:
     services = {one.name: RecordedService(one.digest, f"config-{one.name}", image_id(one.image)) for one in each.services}
     files = tuple(file.path.removeprefix(f"{each.directory}/") for file in each.files)
-    return RecordedRelease(release_id(each), "2026-01-02T03:04:05Z", "op@laptop", services, files)
+    return RecordedRelease(release_id(each), "2026-01-02T03:04:05Z", "op@laptop", "closet", services, files)
 
 
 def with_host(seen: Observed, name: str, **changes: object) -> Observed:
@@ -167,6 +169,17 @@ def stub_docker(folder: Path) -> Path:
     docker.write_text(STUB.format(here=folder))
     docker.chmod(docker.stat().st_mode | stat.S_IXUSR)
     return docker
+
+
+def environment(shell: list[str], folder: Path) -> dict[str, str]:
+    """The environment of a test's shell. With BusyBox every command is BusyBox's own, as on a NAS; else what this machine has."""
+    if shell[0] != "busybox":
+        return dict(os.environ)
+    applets = folder / "applets"
+    if not applets.exists():
+        applets.mkdir()
+        subprocess.run(["busybox", "--install", "-s", applets], check=True)
+    return {**os.environ, "PATH": str(applets)}
 
 
 def inspected(**fields: object) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from statekit import SECRET, service, stack, stub_docker, value_of
+from statekit import SECRET, environment, service, stack, stub_docker, value_of
 
 from mesh.live.remote import Remote
 from mesh.state.deployment import File, HostDeployment, SecretPart, StackRelease
@@ -30,15 +30,32 @@ class Box:
 
     def run(self, run: str, *call: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         remote = Remote(str(self.root), str(self.docker), run)
-        command = [*self.shell, *remote.command.split()[1:]]
         text = remote.script(*call, stdin=stdin)
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            self.command(remote), input=text, capture_output=True, text=True, timeout=60, check=False, env=self.environment
+        )
+
+    def start(self, run: str, *call: str) -> subprocess.Popen[bytes]:
+        """The same, left running."""
+        remote = Remote(str(self.root), str(self.docker), run)
+        running = subprocess.Popen(self.command(remote), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=self.environment)
+        assert running.stdin
+        running.stdin.write(remote.script(*call).encode())
+        running.stdin.close()
+        return running
+
+    def command(self, remote: Remote) -> list[str]:
+        return [shutil.which(self.shell[0]) or self.shell[0], *self.shell[1:], *remote.command.split()[1:]]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment(self.shell, self.docker.parent)
 
     def lock(self, run: str = "run1", dead: str = "") -> subprocess.CompletedProcess[str]:
         return self.run(run, "take_lock", dead, f"{run} op@laptop since now pid 1 on laptop")
 
     def carry(self, work: HostWork, run: str = "run1") -> None:
-        done = self.run(run, "upload", stdin=bundle(work, value_of, at="2026-01-02T03:04:05Z", by="op@laptop"))
+        done = self.run(run, "upload", stdin=bundle(work, value_of, mesh="closet", at="2026-01-02T03:04:05Z", by="op@laptop"))
         assert done.returncode == 0, done.stderr
 
     def up(self, work: StackWork, run: str = "run1") -> list[str]:
@@ -147,11 +164,7 @@ def test_an_abort_ends_what_still_works_and_releases_the_lock(box: Box) -> None:
     (box.docker.parent / "slow").touch()
     made = release(box.root, "good")
     box.carry(host_work(box.root, work(made)))
-    remote = Remote(str(box.root), str(box.docker), "run1")
-    running = subprocess.Popen([*box.shell, *remote.command.split()[1:]], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    assert running.stdin
-    running.stdin.write(remote.script("up", "web", "30").encode())
-    running.stdin.close()
+    running = box.start("run1", "up", "web", "30")
     until(lambda: " up " in box.calls())
     assert box.run("run0", "abort", "{}").returncode == 0
     assert running.poll() is None, "another run's abort must not touch this one"
@@ -185,6 +198,7 @@ def test_a_first_release_lands_with_modes_and_is_recorded(box: Box) -> None:
     record = json.loads((box.web / ".release.json").read_text())
     assert record["services"] == {"web": {"digest": "d", "config_hash": "c", "image_id": "i"}}
     assert record["files"] == list(written(made))
+    assert record["mesh"] == "closet"
 
 
 def test_no_secret_is_ever_an_argument(box: Box) -> None:
@@ -240,12 +254,7 @@ def test_a_killed_run_does_not_make_its_half_release_the_previous_one(box: Box) 
     killed = work(release(box.root, "bad half"), keep=written(first))
     box.carry(host_work(box.root, killed))
     (box.docker.parent / "slow").touch()
-    box.run("run1", "at", "web")
-    remote = Remote(str(box.root), str(box.docker), "run1")
-    running = subprocess.Popen([*box.shell, *remote.command.split()[1:]], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    assert running.stdin
-    running.stdin.write(remote.script("up", "web", "30").encode())
-    running.stdin.close()
+    running = box.start("run1", "up", "web", "30")
     until(lambda: not (box.web / ".release.json").exists() and "bad" in (box.web / "compose.yaml").read_text())
     running.kill()
     running.wait()
@@ -320,6 +329,6 @@ def test_files_of_a_release_that_is_recorded_are_what_is_kept(box: Box) -> None:
 
     made = release(box.root, "good")
     host = HostDeployment("vm", "10.0.0.2", str(box.root), (made,))
-    seen = ObservedHost("vm", releases={"web": RecordedRelease("r", "t", "op", {}, ("compose.yaml", "gone.conf"))})
+    seen = ObservedHost("vm", releases={"web": RecordedRelease("r", "t", "op", "closet", {}, ("compose.yaml", "gone.conf"))})
     plan = Plan((Change("vm", "web", "file", made.files[0].path, "update", "changes"),))
     assert work_of(host, seen, plan).stacks["web"].keep == ("compose.yaml", "gone.conf")

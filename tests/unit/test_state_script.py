@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from statekit import deployment, inspected, stub_docker
+from statekit import deployment, environment, inspected, stub_docker
 
 from mesh.state.deployment import File, HostDeployment
 from mesh.state.observed import ObservedHost, Unknown
@@ -42,7 +42,9 @@ def host(tmp_path: Path) -> HostDeployment:
 
 def observe(shell: list[str], host: HostDeployment, docker: Path | str, noise: str = "") -> ObservedHost | Unknown:
     script = observe_script(host, mesh="closet", docker=str(docker), boundary=BOUNDARY)
-    done = subprocess.run([*shell, "-s"], input=script.encode(), capture_output=True, check=True, timeout=60)
+    path = environment(shell, Path(host.root).parent)
+    command = [shutil.which(shell[0]) or shell[0], *shell[1:], "-s"]
+    done = subprocess.run(command, input=script.encode(), capture_output=True, check=True, timeout=60, env=path)
     return parse_host(host, noise + done.stdout.decode(), BOUNDARY)
 
 
@@ -175,7 +177,7 @@ def test_lock_and_releases_are_reported(shell: list[str], host: HostDeployment, 
     (root / "lock").mkdir()
     (root / "lock" / "holder").write_text("run1 op@laptop since now\n")
     (root / "stacks" / "litellm" / ".release.json").write_text(
-        '{"release":"r","at":"t","by":"op","files":["compose.yaml"],"services":{\n'
+        '{"release":"r","mesh":"closet","at":"t","by":"op","files":["compose.yaml"],"services":{\n'
         '"litellm":{"digest":"d","config_hash":"c","image_id":"i"}\n}}\n'
     )
     (root / "stacks" / "qdrant" / ".release.json").write_text("{ damaged")

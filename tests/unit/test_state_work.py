@@ -71,7 +71,7 @@ def test_a_missing_model_touches_no_container() -> None:
 
 def test_the_bundle_carries_files_with_modes() -> None:
     seen = with_host(ideal(deployment()), "vm", files={}, containers=(), releases={})
-    text = bundle(work(seen), value_of, at="2026-01-02T03:04:05Z", by="op")
+    text = bundle(work(seen), value_of, mesh="closet", at="2026-01-02T03:04:05Z", by="op")
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text))) as tar:
         secret = tar.getmember("new/stacks/litellm/secrets/env")
         content = tar.extractfile(secret)
@@ -87,7 +87,7 @@ def test_a_file_name_with_a_line_break_is_refused_aloud() -> None:
     assert isinstance(there, ObservedHost)
     made = host_work(wanted.hosts["vm"], there, diff(wanted, seen, value_of))
     with pytest.raises(MeshError, match="line break"):
-        bundle(made, value_of, at="2026-01-02T03:04:05Z", by="op")
+        bundle(made, value_of, mesh="closet", at="2026-01-02T03:04:05Z", by="op")
 
 
 def test_stacks_come_up_in_waves_over_all_hosts() -> None:
