@@ -12,10 +12,11 @@ import datetime
 import json
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesh.inventory import Inventory, open_inventory
 from mesh.live.holder import Holder, this_run, who
@@ -24,6 +25,9 @@ from mesh.paths import INVENTORY
 from mesh.secrets.value import redact
 from mesh.state.deployment import Deployment
 from mesh.state.work import waves
+
+if TYPE_CHECKING:
+    from pyinfra.api import Host
 
 
 @dataclass
@@ -67,6 +71,12 @@ class Run:
             os.write(self.events, f"{line}\n".encode())
         except OSError:
             self.events = None  # nobody listens any more; the run goes on
+
+    def fail(self, host: Host, stack: str, why: str, lines: Iterable[str] = ()) -> None:
+        """Note that a stack failed, and say so with the last lines of what was printed."""
+        self.failed[stack] = why
+        self.emit("failed", host.name, stack, why=why, lines=list(lines)[-40:])
+        host.log(redact(f"{stack} {why}"))
 
 
 @cache

@@ -37,7 +37,7 @@ def _models(state: State, host: Host, run: Run, todo: list[OllamaModels]) -> boo
             continue
         held = list_models(ollama)
         if isinstance(held, Unknown):
-            _fail(run, host, ollama.stack, f"cannot say which models it holds: {held.why}")
+            run.fail(host, ollama.stack, f"cannot say which models it holds: {held.why}")
             continue
         for tag in ollama.tags:
             if tag not in held:
@@ -57,7 +57,7 @@ def _pull(host: Host, run: Run, ollama: OllamaModels, tag: str) -> None:
         why = f"{error.what} ({error.why})"
     if why:
         run.emit("stopped", host.name, tag, doing="model")
-        _fail(run, host, ollama.stack, f"model {tag} cannot be pulled: {why}")
+        run.fail(host, ollama.stack, f"model {tag} cannot be pulled: {why}")
     else:
         run.emit("done", host.name, tag, doing="model", seconds=time.monotonic() - started)
 
@@ -72,9 +72,3 @@ def _stream(host: Host, run: Run, ollama: OllamaModels, tag: str) -> str:
         if line.get("total"):
             run.emit("progress", host.name, tag, done=line.get("completed", 0), total=line["total"])
     return "" if last == "success" else f"the stream ended with {last or 'nothing'}"
-
-
-def _fail(run: Run, host: Host, stack: str, why: str) -> None:
-    run.failed[stack] = why
-    run.emit("failed", host.name, stack, why=why)
-    host.log(f"{stack}: {why}")

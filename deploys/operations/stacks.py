@@ -75,7 +75,7 @@ def _pull(state: State, host: Host, run: Run, work: HostWork) -> bool:
         why = f"image {image} cannot be pulled: {' '.join(lines)}"
         run.emit("stopped", host.name, image, doing="pull")
         for stack in work.pull[image]:
-            _fail(run, host, stack, why)
+            run.fail(host, stack, why)
 
     return _side_by_side(run, host, one, work.pull)
 
@@ -114,7 +114,7 @@ def _down(state: State, host: Host, run: Run, work: HostWork) -> bool:
         if succeeded:
             run.emit("done", host.name, stack, doing="down", seconds=time.monotonic() - started)
         else:
-            _fail(run, host, stack, f"cannot be brought down: {' '.join(lines)}")
+            run.fail(host, stack, f"cannot be brought down: {' '.join(lines)}")
 
     return _side_by_side(run, host, one, [removed.name for removed in work.removed])
 
@@ -137,7 +137,7 @@ def _up_one(host: Host, run: Run, work: StackWork) -> None:
     if stack.name in run.failed:
         return
     if waits:
-        _fail(run, host, stack.name, f"was not touched: it needs {', '.join(waits)}, which failed")
+        run.fail(host, stack.name, f"was not touched: it needs {', '.join(waits)}, which failed")
         return
     started = time.monotonic()
     run.emit("started", host.name, stack.name, doing="up")
@@ -157,7 +157,7 @@ def _up_one(host: Host, run: Run, work: StackWork) -> None:
         "@failed": "did not come up",
     }
     said = [line for line in lines if not line.startswith("@")]
-    _fail(run, host, stack.name, ends.get(outcome, "did not come up, and the host did not say why"), said)
+    run.fail(host, stack.name, ends.get(outcome, "did not come up, and the host did not say why"), said)
 
 
 def _unanswered(probe: Probe) -> str:
@@ -191,13 +191,6 @@ def _finish(state: State, host: Host, run: Run, work: HostWork) -> bool:
     if not succeeded:
         run.emit("failed", host.name, why=f"the lock could not be released: {' '.join(lines)}")
     return succeeded and not failed
-
-
-def _fail(run: Run, host: Host, stack: str, why: str, lines: Iterable[str] = ()) -> None:
-    """Note that a stack failed, and say so with the last lines of what was printed."""
-    run.failed[stack] = why
-    run.emit("failed", host.name, stack, why=why, lines=list(lines)[-40:])
-    host.log(f"{stack} {why}")
 
 
 def _side_by_side(run: Run, host: Host, work: Callable[[T], None], items: Iterable[T]) -> bool:

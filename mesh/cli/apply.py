@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from mesh.cli.look import Look, as_error, beside, look, look_again, names, summary, text
+from mesh.cli.look import Look, as_error, beside, look, look_again, names, safe, summary, text
 from mesh.cli.output import confirm, note, print_error
 from mesh.errors import EXIT_ERROR, EXIT_OK, MeshError
 from mesh.state.select import select_hosts
@@ -47,7 +47,7 @@ def _do(seen: Look, stacks: Collection[str]) -> bool:
         seen.inventory, seen.deployment, run=secrets.token_hex(6), hosts=hosts, stacks=stacks, listen=progress.hear
     )
     if finished.code and not progress.failures:
-        why = "\n        ".join(finished.log)
+        why = safe("\n        ".join(finished.log))
         raise MeshError("pyinfra failed before it got to a stack", why=why, mend="mend what it says; the next apply goes on")
     again = look_again(seen.inventory, select_hosts(seen.deployment, hosts, ()), stacks)
     failed = sorted({where for where, _ in progress.failures})

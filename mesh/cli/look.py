@@ -71,18 +71,18 @@ def text(plan: Plan, deployment: Deployment) -> str:
     for host, of_host in groupby(plan.changes, key=lambda change: change.host):
         lines.append(style(f"{host} ({deployment.hosts[host].address})", "bold"))
         for stack, of_stack in groupby(of_host, key=lambda change: change.stack):
-            lines.append(f"  {stack}")
+            lines.append(f"  {safe(stack)}")
             lines += [f"    {line}" for line in _change_lines(list(of_stack), f"{deployment.hosts[host].root}/stacks/{stack}/")]
-    return safe("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _change_lines(changes: list[Change], directory: str) -> Iterator[str]:
-    names = [change.name.removeprefix(directory) for change in changes]
+    names = [safe(change.name).removeprefix(directory) for change in changes]
     names = [_short_image(name) if change.subject == "image" else name for name, change in zip(names, changes, strict=True)]
     width = min(max(map(len, names)), 44)
     for change, name in zip(changes, names, strict=True):
         sign, colour = _SIGNS[change.verb]
-        yield f"{style(sign, colour)} {change.subject:<9} {name:<{width}}  {change.why}"
+        yield f"{style(sign, colour)} {change.subject:<9} {name:<{width}}  {safe(change.why)}"
 
 
 def _short_image(reference: str) -> str:

@@ -44,7 +44,7 @@ class Progress:
                 took = f"{event.data['seconds']:.1f} s"
                 self._line(event.host, event.subject, style(_DONE[event.data["doing"]], "green"), took)
         elif event.kind == "locked":
-            self._line(event.host, "", event.data["why"], "")
+            self._line(event.host, "", "", str(event.data["why"]))
         elif event.kind == "released":
             self._line(event.host, "", "stopped; its lock is released", "")
         elif event.kind == "failed":

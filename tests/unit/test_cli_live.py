@@ -17,7 +17,7 @@ from statekit import deployment, ideal
 from mesh.cli import apply as apply_module
 from mesh.cli import drift as drift_module
 from mesh.cli import plan as plan_module
-from mesh.cli.look import Look
+from mesh.cli.look import Look, text
 from mesh.live.apply import Event, Finished
 from mesh.secrets.value import Secret
 from mesh.state.plan import CannotTell, Change, Plan
@@ -108,6 +108,15 @@ def test_a_value_of_a_secret_in_a_hosts_words_is_taken_out(verb: Verb) -> None:
     ):
         ran = verb(plan, *arguments)
         assert value not in ran.out + ran.err, arguments
+
+
+def test_colours_reach_a_terminal_and_a_hosts_control_characters_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = text(Plan((replace(CHANGE, why="\x1b[2J"),)), deployment())
+    assert "\x1b[33m~\x1b[0m" in shown
+    assert "\x1b[2J" not in shown
 
 
 def test_foreign_containers_are_named_and_said_to_stay(verb: Verb) -> None:
