@@ -1,0 +1,114 @@
+"""GGUF metadata keys, as a header or POST /api/show has them, to an Architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mesh.errors import MeshError
+from mesh.hardware.models import Architecture, Attention, table_bytes
+
+_MOST = {"layers": 4096, "hidden": 2**20, "heads": 2**16, "kv_heads": 2**16, "head_dim": 2**16, "max_context": 2**31}
+"""Larger is no model but a header that lies."""
+
+
+class ArchitectureError(MeshError):
+    """The metadata does not describe a model that can be counted with."""
+
+    def __init__(self, tag: str, why: str) -> None:
+        super().__init__(
+            f"the metadata of `{tag}` cannot be used",
+            why=why,
+            mend="write its numbers under `architecture:` of the model, or use another file",
+        )
+
+
+def architecture_of(info: Mapping[str, Any], *, tag: str, blob_bytes: int, quant: str = "") -> Architecture:
+    """An architecture from metadata such as `llama.block_count`. Raises ArchitectureError naming the key that is wrong.
+
+    tied is taken as false: metadata alone does not say; a GGUF header's tensors do.
+    """
+    arch = info.get("general.architecture")
+    if not isinstance(arch, str) or not arch:
+        raise ArchitectureError(tag, "general.architecture is missing")
+    if not isinstance(blob_bytes, int) or not 0 < blob_bytes < 2**50:
+        raise ArchitectureError(tag, f"its size is {blob_bytes!r} bytes")
+
+    def number(key: str, name: str, default: int | None = None) -> int:
+        value = info.get(f"{arch}.{key}", default)
+        if isinstance(value, list | tuple):
+            found = [each for each in value if isinstance(each, int) and each > 0]
+            value = min(found) if found else None
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MOST[name]:
+            raise ArchitectureError(tag, f"{arch}.{key} is {str(value)[:40] if value is not None else 'missing'}")
+        return value
+
+    layers = number("block_count", "layers")
+    hidden = number("embedding_length", "hidden")
+    heads = number("attention.head_count", "heads")
+    kv_heads = number("attention.head_count_kv", "kv_heads", heads)
+    head_dim = number("attention.key_length", "head_dim", max(hidden // heads, 1))
+    value_dim = number("attention.value_length", "head_dim", head_dim)
+    listed = info.get(f"{arch}.attention.head_count_kv")
+    by_layer = [each for each in listed if isinstance(each, int) and 0 <= each] if isinstance(listed, list | tuple) else []
+    window = _optional(info, f"{arch}.attention.sliding_window", _MOST["max_context"])
+    full = _full_layers(info, arch, layers)
+    causal = info.get(f"{arch}.attention.causal", True)
+    attention: Attention = "bidirectional" if causal is False or "bert" in arch else "swa" if window and full < layers else "full"
+    vocab = _vocab(info, arch)
+    experts, used = _optional(info, f"{arch}.expert_count", 65536), _optional(info, f"{arch}.expert_used_count", 65536)
+    moe = 0 < used < experts
+    table = table_bytes(vocab, hidden, quant)
+    dense_share = 0.06  # of a mixture's weights, what is no expert: 4 to 8 % in qwen3:30b-a3b and gpt-oss:20b
+    weights = max(blob_bytes - table, 0)
+    active = int(weights * (dense_share + (1 - dense_share) * used / experts)) if moe else None
+    return Architecture(
+        tag=tag,
+        arch=arch,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        max_context=number("context_length", "max_context"),
+        vocab=vocab,
+        tied=False,
+        blob_bytes=blob_bytes,
+        quant=quant,
+        table_bytes=table,
+        attention=attention,
+        window=window if attention == "swa" else 0,
+        full_layers=full if attention == "swa" else layers,
+        active_bytes=active,
+        experts=experts if moe else 0,
+        experts_used=used if moe else 0,
+        value_dim=value_dim if value_dim != head_dim else 0,
+        kv_heads_sum=sum(by_layer) if len(by_layer) == layers else 0,
+    )
+
+
+def _optional(info: Mapping[str, Any], key: str, most: int) -> int:
+    value = info.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most else 0
+
+
+_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gptoss": 2, "gpt-oss": 2, "cohere2": 4, "llama4": 4}
+"""One layer in so many sees the whole context, in families whose metadata does not say (llama.cpp src/llama-model.cpp)."""
+
+
+def _full_layers(info: Mapping[str, Any], arch: str, layers: int) -> int:
+    """Layers that grow with the context: by the pattern in the metadata, else by the family's; all where neither is known."""
+    pattern = info.get(f"{arch}.attention.sliding_window_pattern")
+    if isinstance(pattern, list | tuple) and pattern:
+        windowed = [bool(each) for each in pattern][:layers]
+        return max(layers - sum(windowed), 0)
+    every = pattern if isinstance(pattern, int) and not isinstance(pattern, bool) and 0 < pattern <= layers else _EVERY.get(arch)
+    return layers // every if every else layers
+
+
+def _vocab(info: Mapping[str, Any], arch: str) -> int:
+    given = _optional(info, f"{arch}.vocab_size", 2**24)
+    if given:
+        return given
+    tokens = info.get("tokenizer.ggml.tokens")
+    return len(tokens) if isinstance(tokens, list | tuple) else tokens if isinstance(tokens, int) and 0 < tokens < 2**24 else 0
