@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from mesh.cli.look import Look, as_data, as_error, beside, count, look, odd_line
 from mesh.cli.output import note, print_error
 from mesh.cli.plan import exit_code
 from mesh.errors import EXIT_CHANGES, EXIT_OK
+from mesh.measure.record import read_measurements, slowed
 from mesh.state.plan import Deviation
 
 Format = Literal["text", "json", "github", "junit"]
@@ -24,7 +25,7 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
     if output:
         print(output)
     if format == "text":
-        for line in beside(seen.plan):
+        for line in (*beside(seen.plan), *_slowed(seen)):
             note(line)
     for each in seen.plan.unknown:
         print_error(as_error(each))
@@ -42,6 +43,15 @@ def _text(seen: Look) -> str:
         return ""
     stacks = sum(len(host.stacks) for host in seen.deployment.hosts.values())
     return f"no drift: {count(stacks, 'stack')} on {count(len(seen.deployment.hosts), 'host')} are as the spec says"
+
+
+def _slowed(seen: Look) -> Iterator[str]:
+    """Models whose last recorded speed is well under their best: a driver, a power limit, a hot card, a model that spills."""
+    for latest, best in slowed(read_measurements(seen.inventory.dir)):
+        yield safe(
+            f"{latest.host}/{latest.stack}: {latest.model} wrote {latest.tok_s:.1f} tok/s on {latest.taken[:10]},"
+            f" {100 - 100 * latest.tok_s / best.tok_s:.0f} % under the {best.tok_s:.1f} of {best.taken[:10]}"
+        )
 
 
 def _beyond(seen: Look) -> str:

@@ -176,6 +176,27 @@ def ask(
 
 
 @app.command()
+def bench(
+    ctx: typer.Context,
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", show_default=False, help="Names or tags; all that write text.")
+    ] = None,
+    inventory: Dir = None,
+    runs: Annotated[int, typer.Option(min=1, max=50, help="How often each model writes.")] = 3,
+    tokens: Annotated[int, typer.Option(min=16, max=4096, help="Tokens of every answer.")] = 128,
+    force: Annotated[bool, typer.Option("--force", help="Record what a test double answers too, marked as such.")] = False,
+    json: Json = False,
+) -> int:
+    """Measure tokens a second on the live mesh.
+
+    Records them in measurements.csv beside the spec; `mesh fit` is calibrated with it.
+    """
+    from mesh.cli.bench import run
+
+    return run(_folder(ctx, inventory), models=tuple(models or ()), runs=runs, tokens=tokens, force=force, as_json=json)
+
+
+@app.command()
 def lock(ctx: typer.Context, inventory: Dir = None) -> int:
     """Pin every image by digest in images.lock."""
     from mesh.cli.lock import run
