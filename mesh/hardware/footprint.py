@@ -212,7 +212,11 @@ class Verdict(StrEnum):
 
 def verdict(need: int, budget: Budget) -> Verdict:
     """FITS with half a GiB to spare, TIGHT with less, SPILLS with nothing. need: Footprint.total."""
-    spare = budget.room - need
+    return verdict_of(budget.room - need)
+
+
+def verdict_of(spare: int) -> Verdict:
+    """The verdict by the bytes that are left beyond the engine's margin."""
     return Verdict.SPILLS if spare < 0 else Verdict.TIGHT if spare < TIGHT_WITHIN else Verdict.FITS
 
 

@@ -50,7 +50,7 @@ def architecture_of(info: Mapping[str, Any], *, tag: str, blob_bytes: int, quant
     head_dim = number("attention.key_length", "head_dim", max(hidden // heads, 1))
     value_dim = number("attention.value_length", "head_dim", head_dim)
     listed = info.get(f"{arch}.attention.head_count_kv")
-    by_layer = [each for each in listed if isinstance(each, int) and 0 <= each] if isinstance(listed, list | tuple) else []
+    by_layer = [each for each in listed if isinstance(each, int) and each >= 0] if isinstance(listed, list | tuple) else []
     window = _optional(info, f"{arch}.attention.sliding_window", _MOST["max_context"])
     full = _full_layers(info, arch, layers)
     causal = info.get(f"{arch}.attention.causal", True)

@@ -75,6 +75,11 @@ class Architecture:
         return self.attention in ("bidirectional", "encoder-decoder")
 
     @property
+    def layered(self) -> bool:
+        """Whether more than its size is known."""
+        return self.head_dim > 0
+
+    @property
     def single_slot(self) -> bool:
         """Ollama gives it one slot whatever the server's setting is."""
         return self.encoder or self.arch in SINGLE_SLOT
@@ -144,6 +149,53 @@ def _of_row(row: Mapping[str, str]) -> Architecture:
         experts=int(experts[1]) if experts else 0,
         experts_used=int(experts[2]) if experts else 0,
     )
+
+
+def weights_only(tag: str, blob_bytes: int) -> Architecture:
+    """A model of which only the size is known: it is counted without its cache and buffers."""
+    return Architecture(
+        tag=tag, arch="", layers=32, hidden=0, heads=1, kv_heads=1, head_dim=0, max_context=2**31, vocab=0, tied=True,
+        blob_bytes=blob_bytes, quant="", table_bytes=0, source="the spec",
+    )  # fmt: skip
+
+
+def from_spec(
+    tag: str,
+    known: Architecture | None,
+    *,
+    weights: int | None = None,
+    projector: int | None = None,
+    numbers: Mapping[str, Any] | None = None,
+) -> Architecture | None:
+    """What the spec says, laid over what is known otherwise; None where together they do not make a model.
+
+    weights, projector: bytes. numbers: the fields of `architecture:` that are given.
+    """
+    given = dict(numbers or {})
+    if weights is None and projector is None and not given:
+        return known
+    if known is None or not known.layered:
+        size = weights if weights is not None else known.blob_bytes if known is not None else None
+        if size is None:
+            return None
+        if not {"layers", "hidden", "heads"} <= given.keys():
+            return replace(weights_only(tag, size), projector_bytes=projector or 0)
+        known = replace(
+            weights_only(tag, size),
+            kv_heads=given["heads"],
+            head_dim=max(given["hidden"] // given["heads"], 1),
+            full_layers=given["layers"],
+            tied=False,
+        )
+    if weights is not None:
+        given["blob_bytes"] = weights
+    if projector is not None:
+        given["projector_bytes"] = projector
+    found = replace(known, **given, source="the spec")
+    table = table_bytes(found.vocab, found.hidden, found.quant)
+    windowed = 0 < found.full_layers < found.layers and found.window > 0
+    attention = "swa" if windowed else "full" if found.attention == "swa" else found.attention
+    return replace(found, table_bytes=table, attention=attention)
 
 
 def from_show(tag: str, answer: Mapping[str, Any], blob_bytes: int) -> Architecture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mesh.hardware.cards import Card
 from mesh.hardware.footprint import (
@@ -13,10 +13,12 @@ from mesh.hardware.footprint import (
     SURCHARGE,
     Footprint,
     Split,
+    Verdict,
     batch_size,
     footprint,
     predicted,
     split,
+    verdict_of,
 )
 from mesh.hardware.models import Architecture
 
@@ -60,6 +62,7 @@ class Step:
     """One request. loaded: it was loaded for this (else it was there). evicted: who had to go, in order.
 
     believed: the scheduler's prediction with its surcharge; free: what it saw free when it loaded. places: indices of the cards.
+    room: what the model may take to be wholly on them.
     """
 
     name: str
@@ -69,12 +72,22 @@ class Step:
     free: int = 0
     ubatch: int = 0
     places: tuple[int, ...] = ()
+    room: int = 0
     need: Footprint | None = None
     placed: Split | None = None
 
     @property
     def spills(self) -> bool:
         return self.placed is not None and self.placed.spills
+
+    @property
+    def spare(self) -> int:
+        """Bytes that stay free beyond the engine's margin; negative where it spills."""
+        return self.room - (self.need.total if self.need else 0)
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict_of(self.spare)
 
 
 @dataclass(slots=True)
@@ -98,7 +111,7 @@ def simulate(requests: Sequence[Wanted], places: Sequence[Place], max_loaded: in
     for request in requests:
         there = loaded.get(request.arch.tag)
         if there is not None and there.wanted.context == request.context:
-            steps.append(Step(request.name, False, places=there.step.places, need=there.step.need, placed=there.step.placed))
+            steps.append(replace(there.step, name=request.name, loaded=False, evicted=()))
             continue
         evicted = []
         if there is not None:  # another context of the same model: the runner is started anew
@@ -110,10 +123,19 @@ def simulate(requests: Sequence[Wanted], places: Sequence[Place], max_loaded: in
         while loaded and step.believed > step.free * _JOIN_PERCENT // 100:
             evicted.append(_evict(loaded))
             step = _load(request, places, loaded)
-        step = Step(step.name, True, tuple(evicted), step.believed, step.free, step.ubatch, step.places, step.need, step.placed)
+        step = replace(step, evicted=tuple(evicted))
         loaded[request.arch.tag] = _Loaded(request, step, _takes(step, places))
         steps.append(step)
     return tuple(steps)
+
+
+def beside(request: Wanted, others: Sequence[Wanted], places: Sequence[Place]) -> Step:
+    """The request loaded while all `others` are and stay, whatever the scheduler would think of it: the plain arithmetic."""
+    loaded: dict[str, _Loaded] = {}
+    for other in others:
+        step = _load(other, places, loaded)
+        loaded[other.arch.tag] = _Loaded(other, step, _takes(step, places))
+    return _load(request, places, loaded)
 
 
 def _evict(loaded: dict[str, _Loaded]) -> str:
@@ -131,10 +153,11 @@ def _load(request: Wanted, places: Sequence[Place], loaded: dict[str, _Loaded]) 
     available = sum(free[n] for n in chosen)
     batch = batch_size(arch, context, available, parallel, request.flash)
     need = footprint(arch, context, parallel, request.kv_type, request.flash, batch)
-    room = available - len(chosen) * (CUDA_CONTEXT + ENGINE_MARGIN) - max(len(chosen) - 1, 0) * need.compute
+    context_and_margin = CUDA_CONTEXT + ENGINE_MARGIN
+    room = available - len(chosen) * context_and_margin - max(len(chosen) - 1, 0) * need.compute
     surcharge = 0 if arch.encoder else SURCHARGE.get(batch, 0)
     placed = split(arch, need, max(room, 0))
-    return Step(request.name, True, (), believed + surcharge, available, batch, chosen, need, placed)
+    return Step(request.name, True, (), believed + surcharge, available, batch, chosen, max(room, 0), need, placed)
 
 
 def _takes(step: Step, places: Sequence[Place]) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""How many tokens a second: t = bytes read / (efficiency * bandwidth) + a little for every layer, and rows measured by someone."""
+"""How many tokens a second: t = bytes read / (efficiency * bandwidth) + a little for every layer; and measured rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from mesh.hardware.footprint import KV_BYTES, Split
 from mesh.hardware.models import Architecture
 from mesh.paths import DATA
 
-EFFICIENCY = 0.875
+EFFICIENCY = 0.868
 """Share of the published bandwidth that decoding reaches."""
-LAYER_SECONDS = 64.4e-6
-"""Overhead of one layer for one token. This and EFFICIENCY: fitted (log error, soft-L1) on the 148 rows of decode_speed.csv
-that are wholly on one of 25 cards; bench/ shows the error on cards left out."""
+EXPERT_EFFICIENCY = 0.702
+"""The same of a mixture of experts, whose weights are read in many small pieces."""
+LAYER_SECONDS = 61.8e-6
+"""Overhead of one layer for one token. All three: fitted (log error, soft-L1, a row weighs 1/sqrt(rows of its card)) on the
+148 rows of decode_speed.csv that are wholly on one of 25 cards; bench/speed_accuracy.py shows the error on cards left out."""
 RAM_BANDWIDTH = 45e9
 """Bytes/s that decoding reads from the host's memory: 44 to 48 GB/s implied by four spilled models on an RTX 2080 host whose
 memory does 102 GB/s, 40 to 47 by the operator's 32B. A host with one spilled row measured uses that."""
@@ -141,15 +143,28 @@ PLAIN = Calibration()
 
 
 def token_seconds(
-    gpu_bytes: float, bandwidth: float, layers: int, cpu_bytes: float = 0, ram_bandwidth: float = RAM_BANDWIDTH
+    gpu_bytes: float,
+    bandwidth: float,
+    layers: int,
+    cpu_bytes: float = 0,
+    ram_bandwidth: float = RAM_BANDWIDTH,
+    *,
+    efficiency: float = EFFICIENCY,
+    layer_seconds: float = LAYER_SECONDS,
 ) -> float:
-    """Seconds for a token: gpu_bytes / (EFFICIENCY * bandwidth) + cpu_bytes / ram_bandwidth + LAYER_SECONDS * layers."""
-    on_card = gpu_bytes / (EFFICIENCY * bandwidth) if gpu_bytes else 0.0
-    return on_card + cpu_bytes / ram_bandwidth + LAYER_SECONDS * layers
+    """Seconds for a token: gpu_bytes / (efficiency * bandwidth) + cpu_bytes / ram_bandwidth + layer_seconds * layers."""
+    on_card = gpu_bytes / (efficiency * bandwidth) if gpu_bytes else 0.0
+    return on_card + cpu_bytes / ram_bandwidth + layer_seconds * layers
+
+
+def efficiency_of(experts: bool) -> float:
+    """Share of the bandwidth that a model reaches: a mixture of experts, or a dense one."""
+    return EXPERT_EFFICIENCY if experts else EFFICIENCY
 
 
 def _ratio(row: Measured) -> float:
-    return 1 / row.tok_s / token_seconds(row.read_bytes, cards()[row.card].bandwidth_bytes_per_s, row.layers)
+    bandwidth = cards()[row.card].bandwidth_bytes_per_s
+    return 1 / row.tok_s / token_seconds(row.read_bytes, bandwidth, row.layers, efficiency=efficiency_of(row.moe))
 
 
 def _implied_ram(row: Measured) -> float:
@@ -209,7 +224,12 @@ def decode_speed(
     moved = 0.0 if placed.experts_cpu and placed.experts_cpu == placed.cpu_bytes else moved
     bandwidth = _combined(on)
     seconds = token_seconds(
-        on_card + cache_read * (1 - moved), bandwidth, arch.layers, in_ram + cache_read * moved, ram_bandwidth=ram
+        on_card + cache_read * (1 - moved),
+        bandwidth,
+        arch.layers,
+        in_ram + cache_read * moved,
+        ram_bandwidth=ram,
+        efficiency=efficiency_of(arch.active_bytes is not None),
     )
     card = on[0].slug if len(on) == 1 else None
     if placed.spills:
