@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mesh.hardware.cards import cards
 from mesh.hardware.models import Architecture, canonical, from_spec, known_model
@@ -114,13 +114,13 @@ def with_card(mesh: Mesh, host: str, card: str) -> Mesh:
     return mesh.model_copy(update={"hosts": {**mesh.hosts, host: old.model_copy(update={"gpus": gpus})}})
 
 
-def others(lane: Lane, every: Mapping[str, Lane], name: str) -> tuple[Wanted, ...]:
-    """What is loaded beside a model in the worst case: all residents of its host, and of each other Ollama its largest model."""
-    found = [each for each in lane.residents if each.name != name]
+def foreign(lane: Lane, every: Mapping[str, Lane]) -> tuple[Wanted, ...]:
+    """What other Ollamas hold on the same host's cards in the worst case: their residents and of each its largest other model."""
+    found: list[Wanted] = []
     for other in every.values():
         if other.host != lane.host or other.provider == lane.provider:
             continue
-        found += [replace(each, arch=replace(each.arch, tag=f"{other.provider}/{each.arch.tag}")) for each in other.residents]
+        found += other.residents
         demand = [each for key, each in other.wanted.items() if key not in other.resident | other.spilling]
         found += sorted(demand, key=lambda each: each.arch.blob_bytes)[-1:]
     return tuple(found)

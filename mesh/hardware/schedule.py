@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mesh.hardware.cards import Card
@@ -119,23 +119,38 @@ def simulate(requests: Sequence[Wanted], places: Sequence[Place], max_loaded: in
             evicted.append(there.wanted.name)
         while len(loaded) >= limit:
             evicted.append(_evict(loaded))
-        step = _load(request, places, loaded)
+        step = _load(request, places, _used(loaded, places))
         while loaded and step.believed > step.free * _JOIN_PERCENT // 100:
             evicted.append(_evict(loaded))
-            step = _load(request, places, loaded)
+            step = _load(request, places, _used(loaded, places))
         step = replace(step, evicted=tuple(evicted))
         loaded[request.arch.tag] = _Loaded(request, step, _takes(step, places))
         steps.append(step)
     return tuple(steps)
 
 
-def beside(request: Wanted, others: Sequence[Wanted], places: Sequence[Place]) -> Step:
-    """The request loaded while all `others` are and stay, whatever the scheduler would think of it: the plain arithmetic."""
-    loaded: dict[str, _Loaded] = {}
-    for other in others:
-        step = _load(other, places, loaded)
-        loaded[other.arch.tag] = _Loaded(other, step, _takes(step, places))
-    return _load(request, places, loaded)
+def occupied(models: Sequence[Wanted], places: Sequence[Place], used: Sequence[int] = ()) -> tuple[int, ...]:
+    """Bytes of each card that are taken when all the models are loaded and stay, whatever the scheduler would think of it.
+
+    used: what was taken before.
+    """
+    used = tuple(used) or (0,) * len(places)
+    for model in models:
+        used = _plus(used, _takes(_load(model, places, used), places))
+    return tuple(used)
+
+
+def loaded_with(request: Wanted, used: Sequence[int], places: Sequence[Place]) -> Step:
+    """The request loaded beside what already takes `used` bytes of each card: the plain arithmetic, nobody is evicted."""
+    return _load(request, places, used)
+
+
+def _plus(used: Sequence[int], takes: Mapping[int, int]) -> tuple[int, ...]:
+    return tuple(count + takes.get(n, 0) for n, count in enumerate(used))
+
+
+def _used(loaded: Mapping[str, _Loaded], places: Sequence[Place]) -> tuple[int, ...]:
+    return tuple(sum(each.takes.get(n, 0) for each in loaded.values()) for n in range(len(places)))
 
 
 def _evict(loaded: dict[str, _Loaded]) -> str:
@@ -143,10 +158,10 @@ def _evict(loaded: dict[str, _Loaded]) -> str:
     return loaded.pop(victim).wanted.name
 
 
-def _load(request: Wanted, places: Sequence[Place], loaded: dict[str, _Loaded]) -> Step:
-    """The step as it would be with the models that are loaded now; no decision is taken."""
+def _load(request: Wanted, places: Sequence[Place], used: Sequence[int]) -> Step:
+    """The step as it would be with `used` bytes of each card taken; no decision is taken."""
     arch, context, parallel = request.arch, request.context, request.parallel
-    free = [max(place.free - sum(each.takes.get(n, 0) for each in loaded.values()), 0) for n, place in enumerate(places)]
+    free = [max(place.free - taken, 0) for place, taken in zip(places, used, strict=True)]
     believed = predicted(arch, context, parallel)
     single = [n for n in range(len(places)) if believed <= free[n] * _JOIN_PERCENT // 100]
     chosen = (max(single, key=lambda n: free[n]),) if single else tuple(range(len(places)))
