@@ -176,6 +176,26 @@ def ask(
 
 
 @app.command()
+def fit(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    swap: Annotated[
+        str | None,
+        typer.Option("--swap", metavar="HOST=CARD", show_default=False, help="What another card would change; A+B for two."),
+    ] = None,
+    all_cards: Annotated[bool, typer.Option("--all-cards", help="Rank every known card for this mesh.")] = False,
+    json: Json = False,
+) -> int:
+    """Show what fits the cards, and how fast.
+
+    Offline, from the spec. Exit 0: all of it fits or may spill, 1: not.
+    """
+    from mesh.cli.fit import run
+
+    return run(_folder(ctx, inventory), swap_to=swap, all_cards=all_cards, as_json=json)
+
+
+@app.command()
 def bench(
     ctx: typer.Context,
     models: Annotated[

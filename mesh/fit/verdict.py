@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mesh.fit.layout import Entry, Lane, Layout
-from mesh.hardware.footprint import (
-    CUDA_CONTEXT,
-    DRIVER,
-    ENGINE_MARGIN,
-    Budget,
-    Footprint,
-    Split,
-    Verdict,
-    footprint,
-    verdict,
-)
+from mesh.hardware import mends
+from mesh.hardware.cards import cards
+from mesh.hardware.footprint import CUDA_CONTEXT, DRIVER, ENGINE_MARGIN, Footprint, Split, Verdict, footprint
 from mesh.hardware.models import Architecture
-from mesh.hardware.schedule import Place, Step, Wanted, simulate
+from mesh.hardware.placement import Lane, architecture, foreign, lanes, server_context
+from mesh.hardware.placement import wanted as wanted_of
+from mesh.hardware.schedule import Place, Step, Wanted, loaded_with, occupied, simulate
 from mesh.hardware.speed import Calibration, Speed, decode_speed
+from mesh.spec.mesh import Mesh
+from mesh.spec.providers import Model
 
 PartKind = Literal["driver", "reserve", "resident", "model", "margin", "free"]
 SLOW_DISK, FAST_DISK = 0.5e9, 3e9
-"""Bytes/s that a model is read with: a SATA SSD, an NVMe SSD. Where nothing was measured the truth is between."""
-_STEP = 1024
-"""Contexts are tried in steps of this many tokens."""
+"""Bytes/s that a model is read with: a SATA SSD, an NVMe SSD. The truth is between, and in the page cache it is faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +72,14 @@ class ModelFit:
         """Whether the spec may stand as it is: it fits, or may spill, or runs where there is no card to fit."""
         return self.verdict is not Verdict.SPILLS or self.allowed
 
+    @property
+    def on_card(self) -> bool:
+        return self.verdict in (Verdict.FITS, Verdict.TIGHT)
+
 
 @dataclass(frozen=True, slots=True)
 class HostFit:
-    """One host."""
+    """One host. cards: those of the spec. unknown: names of cards that the catalogue does not have; then nothing is judged."""
 
     host: str
     cards: tuple[Place, ...]
@@ -92,124 +89,138 @@ class HostFit:
 
     @property
     def fits(self) -> bool:
-        return all(model.fits for model in self.models) and not any(bar.over for bar in self.bars)
+        return all(model.fits for model in self.models) and not any(bar.over for bar in self.bars) and not self.unknown
 
 
-def fit_host(layout: Layout, calibration: Calibration) -> HostFit:
-    """Everything about one host."""
-    residents = [
-        entry.wanted
-        for lane in layout.lanes
-        if lane.settings.on_cards
-        for entry in lane.entries
-        if entry.model.resident and entry.wanted
-    ]
-    models = [_fit(layout, lane, entry, residents, calibration) for lane in layout.lanes for entry in lane.entries]
-    return HostFit(layout.host, layout.places, _bars(layout, residents, models), tuple(models), layout.unknown)
-
-
-def _fit(layout: Layout, lane: Lane, entry: Entry, residents: Sequence[Wanted], calibration: Calibration) -> ModelFit:
-    wanted, model = entry.wanted, entry.model
-    plain = ModelFit(entry.name, model.tag or "", lane.name, 0, model.resident, entry.allowed)
-    if wanted is None:
-        return plain
-    plain = replace(plain, context=min(wanted.context, wanted.arch.max_context), load=_load_seconds(wanted.arch))
-    if not lane.settings.on_cards or not layout.places:
-        return _on_processor(plain, wanted, calibration)
-    others = [each for each in residents if each.name != wanted.name]
-    found, spare, step = judge(wanted, others, layout.places, lane.settings.max_loaded)
-    assert step.need is not None
-    assert step.placed is not None
-    on = [layout.places[n].card for n in step.places]
-    short, full = (
-        decode_speed(on, wanted.arch, tokens, step.placed, calibration, kv_type=wanted.kv_type) for tokens in (0, plain.context)
-    )
-    spills = found is Verdict.SPILLS
-    return replace(
-        plain,
-        verdict=found,
-        need=step.need,
-        spare=spare,
-        placed=step.placed,
-        short=None if wanted.arch.encoder else short,
-        full=None if wanted.arch.encoder else full,
-        context_that_fits=largest_context(wanted, others, layout.places, lane.settings.max_loaded) if spills else None,
-        evicts=tuple(name for name in step.evicted if any(each.name == name for each in others)),
+def fit(mesh: Mesh, calibration: Calibration) -> tuple[HostFit, ...]:
+    """Every host that has cards or runs an Ollama. The spec must be valid."""
+    every = lanes(mesh)
+    return tuple(
+        _host(mesh, name, every, calibration)
+        for name, host in mesh.hosts.items()
+        if host.gpus or any(provider.on == name for provider in mesh.ollamas.values())
     )
 
 
-def judge(wanted: Wanted, residents: Sequence[Wanted], places: Sequence[Place], max_loaded: int) -> tuple[Verdict, int, Step]:
-    """The verdict with all residents loaded, the bytes to spare, and what the scheduler really does.
+def _host(mesh: Mesh, host: str, every: Mapping[str, Lane], calibration: Calibration) -> HostFit:
+    gpus = mesh.hosts[host].gpus
+    known = tuple(Place(cards()[gpu.card], sum(gpu.reserve.values())) for gpu in gpus if gpu.card in cards())
+    models = []
+    for name, provider in mesh.ollamas.items():
+        if provider.on == host:
+            models += [_model(mesh, name, key, every, calibration) for key, model in mesh.models.items() if model.at == name]
+    found = HostFit(host, known, (), tuple(models), tuple(gpu.card for gpu in gpus if gpu.card not in cards()))
+    if found.unknown or not known:
+        return found
+    reserves = tuple(gpu.reserve for gpu in gpus)
+    here = [lane for lane in every.values() if lane.host == host]
+    return replace(found, bars=_bars(known, reserves, here, models))
 
-    The two differ where the scheduler, which predicts crudely, would rather unload a resident: that is no room won, because
-    the resident comes back with the next request.
+
+def _model(mesh: Mesh, provider: str, name: str, every: Mapping[str, Lane], calibration: Calibration) -> ModelFit:
+    model = mesh.models[name]
+    plain = ModelFit(name, model.tag or "", provider, model.context or 0, model.resident, model.spill is not None)
+    lane = every.get(provider)
+    if lane is not None and name in lane.wanted:
+        wanted = lane.wanted[name]
+        return _judged(_described(plain, wanted), lane, wanted, loaded_beside(lane, every, name), calibration)
+    if lane is None and mesh.ollamas[provider].gpu == "none":
+        arch = architecture(model)
+        return _on_processor(mesh, plain, model, arch, calibration) if arch else plain
+    return plain
+
+
+def _described(plain: ModelFit, wanted: Wanted) -> ModelFit:
+    size = wanted.arch.blob_bytes
+    return replace(plain, context=wanted.context, load=(size / FAST_DISK, size / SLOW_DISK))
+
+
+def loaded_beside(lane: Lane, every: Mapping[str, Lane], name: str) -> tuple[int, ...]:
+    """Bytes of each card that are taken when `name` is loaded, in the worst case.
+
+    Other Ollamas hold their residents and their largest model; a resident comes after the residents before it, another model
+    after all of them.
     """
-    steps = simulate((*residents, wanted), places, max_loaded)
-    step = steps[-1]
-    assert step.need is not None
-    there = {
-        each.name: each.need.total + CUDA_CONTEXT * len(each.places)
-        for each in steps[:-1]
-        if each.need is not None and set(each.places) & set(step.places)
-    }
-    on = [places[n] for n in step.places]
-    reserves = {str(n): place.reserves for n, place in enumerate(on)}
-    budget = Budget.of([place.card for place in on], reserves, there)
-    need = step.need.total + (len(on) - 1) * step.need.compute
-    return verdict(need, budget), budget.engine_free - budget.context - budget.margin - need, step
+    used = occupied(foreign(lane, every), lane.places)
+    for resident in lane.residents:
+        if resident.name == name:
+            break
+        used = occupied((resident,), lane.places, used)
+    return used
 
 
-def largest_context(wanted: Wanted, residents: Sequence[Wanted], places: Sequence[Place], max_loaded: int) -> int:
-    """The largest context, in steps of 1024 tokens, with which the model does not spill; 0 where even the smallest does."""
-    low, high = 0, wanted.arch.max_context // _STEP
-    while low < high:
-        middle = (low + high + 1) // 2
-        found, _, _ = judge(replace(wanted, context=middle * _STEP), residents, places, max_loaded)
-        low, high = (low, middle - 1) if found is Verdict.SPILLS else (middle, high)
-    return low * _STEP
+def _judged(plain: ModelFit, lane: Lane, wanted: Wanted, used: Sequence[int], calibration: Calibration) -> ModelFit:
+    """The plain arithmetic with all residents loaded decides; what the scheduler would rather do is only told.
 
-
-def _on_processor(plain: ModelFit, wanted: Wanted, calibration: Calibration) -> ModelFit:
-    need = footprint(wanted.arch, wanted.context, wanted.parallel, wanted.kv_type, wanted.flash)
-    placed = Split(0, wanted.arch.layers, 0, need.weights)
-    if wanted.arch.encoder:
-        return replace(plain, need=need, placed=placed)
-    short, full = (decode_speed((), wanted.arch, tokens, placed, calibration) for tokens in (0, plain.context))
-    return replace(plain, need=need, placed=placed, short=short, full=full)
-
-
-def _load_seconds(arch: Architecture) -> tuple[float, float]:
-    return arch.blob_bytes / FAST_DISK, arch.blob_bytes / SLOW_DISK
-
-
-def _bars(layout: Layout, residents: Sequence[Wanted], models: Sequence[ModelFit]) -> tuple[Bar, ...]:
-    """Of every card. A model on several cards is shared by their VRAM."""
-    if not layout.places:
-        return ()
-    most = max((lane.settings.max_loaded for lane in layout.lanes if lane.settings.on_cards), default=0)
-    steps = simulate(residents, layout.places, most)
-    extra = max(
-        (each for each in models if each.verdict in (Verdict.FITS, Verdict.TIGHT) and not each.resident and each.need),
-        key=lambda each: each.need.total if each.need else 0,
-        default=None,
+    Where it, predicting crudely, unloads a resident there is no room won: the resident comes back with the next request.
+    """
+    step = loaded_with(wanted, used, lane.places)
+    assert step.placed is not None
+    real = simulate((*lane.residents, wanted), lane.places, lane.max_loaded)[-1]
+    spills = step.verdict is Verdict.SPILLS
+    found = replace(
+        plain,
+        verdict=step.verdict,
+        need=step.need,
+        spare=step.spare,
+        placed=step.placed,
+        context_that_fits=mends.largest_context(wanted, used, lane.places) if spills else None,
+        evicts=tuple(name for name in real.evicted if name in lane.resident and name != wanted.name),
     )
-    wanted = {entry.name: entry.wanted for lane in layout.lanes for entry in lane.entries if entry.wanted}
-    last = simulate((*residents, wanted[extra.name]), layout.places, most)[-1] if extra else None
+    if wanted.arch.encoder or not wanted.arch.layered:
+        return found
+    on = [lane.places[n].card for n in step.places]
+    short, full = (
+        decode_speed(on, wanted.arch, tokens, step.placed, calibration, kv_type=wanted.kv_type) for tokens in (0, wanted.context)
+    )
+    return replace(found, short=short, full=full)
+
+
+def reach(wanted: Wanted, used: Sequence[int], places: Sequence[Place]) -> int:
+    """The largest context of the model, up to its maximum, with which it does not spill; 0 for none."""
+    return mends.largest_context(replace(wanted, context=wanted.arch.max_context + 256), used, places)
+
+
+def _on_processor(mesh: Mesh, plain: ModelFit, model: Model, arch: Architecture, calibration: Calibration) -> ModelFit:
+    provider = mesh.ollamas[model.at]
+    default = server_context(each for each in mesh.models.values() if each.at == model.at)
+    wanted = wanted_of(plain.name, model, provider, arch, default)
+    need = footprint(arch, wanted.context, wanted.parallel, wanted.kv_type, wanted.flash)
+    placed = Split(0, arch.layers, 0, need.weights)
+    found = replace(_described(plain, wanted), need=need, placed=placed)
+    if arch.encoder:
+        return found
+    short, full = (decode_speed((), arch, tokens, placed, calibration) for tokens in (0, wanted.context))
+    return replace(found, short=short, full=full)
+
+
+def _bars(
+    places: Sequence[Place], reserves: Sequence[Mapping[str, int]], here: Sequence[Lane], models: Sequence[ModelFit]
+) -> tuple[Bar, ...]:
+    """Of every card: reserves, all residents, and the largest other model that fits, shared by VRAM where it is on several."""
+    steps: list[tuple[Step, PartKind]] = []
+    used = occupied((), places)
+    for wanted in (each for lane in here for each in lane.residents):
+        steps.append((loaded_with(wanted, used, places), "resident"))
+        used = occupied((wanted,), places, used)
+    demand = [each for each in models if each.on_card and not each.resident and each.need]
+    if demand:
+        most = max(demand, key=lambda each: each.need.total if each.need else 0)
+        wanted = next(lane.wanted[most.name] for lane in here if most.name in lane.wanted)
+        steps.append((loaded_with(wanted, used, places), "model"))
     bars = []
-    for number, place in enumerate(layout.places):
+    for number, place in enumerate(places):
         parts = [Part("driver", "driver", DRIVER)]
-        parts += [Part(name, "reserve", size) for name, size in layout.reserves[number].items()]
-        parts += [Part(step.name, "resident", _share(step, number, layout.places)) for step in steps]
-        if last:
-            parts.append(Part(last.name, "model", _share(last, number, layout.places)))
+        parts += [Part(name, "reserve", size) for name, size in reserves[number].items()]
+        parts += [Part(step.name, kind, size) for step, kind in steps if (size := _share(step, number, places))]
         parts.append(Part("margin", "margin", ENGINE_MARGIN))
-        parts = [part for part in parts if part.size]
         free = place.card.vram_bytes - sum(part.size for part in parts)
         bars.append(Bar(place.card.name, place.card.vram_bytes, (*parts, Part("free", "free", max(free, 0))), max(-free, 0)))
     return tuple(bars)
 
 
 def _share(step: Step, number: int, places: Sequence[Place]) -> int:
+    """Bytes of a model, with its process, on one card."""
     if step.need is None or number not in step.places:
         return 0
     total = sum(places[n].card.vram_bytes for n in step.places)

@@ -29,6 +29,7 @@ _BYTE_UNITS = {"B": 1} | {
     for power, prefix in enumerate(("K", "M", "G", "T"), start=1)
     for suffix, base in (("B", 1000), ("iB", 1024))
 }
+_COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 FOREVER = -1
 """A duration without an end, in seconds, as Ollama's `keep_alive` writes it."""
@@ -49,6 +50,17 @@ def parse_bytes(value: Any) -> int:
     raise _refused("size", value, "a size", "write a number and a unit, such as 500MiB or 12GB (GiB and GB differ)")
 
 
+def parse_count(value: Any) -> int:
+    """`10M` (10**6), `500k`, `2G` or a plain number to a count. Raises PydanticCustomError for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**15:
+        return value
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kMG]?)\s*", value)
+        if match:
+            return int(float(match[1]) * _COUNTS[match[2]])
+    raise _refused("count", value, "a count", "write a number, or one with k, M or G, such as 10M")
+
+
 def parse_duration(value: Any) -> int:
     """`30s`, `10m`, `5h`, `1d` or `forever` to seconds (`forever` is -1)."""
     if value == "forever":
@@ -60,6 +72,7 @@ def parse_duration(value: Any) -> int:
     raise _refused("duration", value, "a duration", "write a number and s, m, h or d, such as 10m, or `forever`")
 
 
+Count = Annotated[int, BeforeValidator(parse_count)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
 
