@@ -40,7 +40,7 @@ def contexts_are_written(context: Context) -> Iterator[Problem]:
     that fits a 12 GB card may then spill on a 24 GB one.
     """
     for name, model in _models(context):
-        if model.context is None:
+        if model.context is None and model.kind == "chat":
             beside = [other for _, other in _models(context) if other.at == model.at]
             arch, tokens = architecture(model), server_context(beside)
             got = min(tokens, arch.max_context) if arch is not None else tokens
@@ -57,6 +57,8 @@ def a_model_has_one_context(context: Context) -> Iterator[Problem]:
     """
     first: dict[tuple[str, str], tuple[str, Model]] = {}
     for name, model in _models(context):
+        if model.kind == "embedding":  # their API carries no context: they always have the server's
+            continue
         identity = (model.at, canonical(model.tag or ""))
         other, known = first.setdefault(identity, (name, model))
         if known.context != model.context:
