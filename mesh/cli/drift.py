@@ -25,7 +25,7 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
     if output:
         print(output)
     if format == "text":
-        for line in (*beside(seen.plan), *_slowed(seen)):
+        for line in (*beside(seen.plan), *_slowed(folder)):
             note(line)
     for each in seen.plan.unknown:
         print_error(as_error(each))
@@ -45,9 +45,9 @@ def _text(seen: Look) -> str:
     return f"no drift: {count(stacks, 'stack')} on {count(len(seen.deployment.hosts), 'host')} are as the spec says"
 
 
-def _slowed(seen: Look) -> Iterator[str]:
+def _slowed(folder: Path) -> Iterator[str]:
     """Models whose last recorded speed is well under their best: a driver, a power limit, a hot card, a model that spills."""
-    for latest, best in slowed(read_measurements(seen.inventory.dir)):
+    for latest, best in slowed(read_measurements(folder)):
         yield safe(
             f"{latest.host}/{latest.stack}: {latest.model} wrote {latest.tok_s:.1f} tok/s on {latest.taken[:10]},"
             f" {100 - 100 * latest.tok_s / best.tok_s:.0f} % under the {best.tok_s:.1f} of {best.taken[:10]}"

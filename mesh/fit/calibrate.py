@@ -50,4 +50,5 @@ def _row(each: Measurement) -> Measured | None:
         spilled=each.spilled,
         moe=arch.active_bytes is not None,
         source=f"mesh bench on {each.host}",
+        gpu_bytes=read_bytes(arch) * each.size_vram // each.size if each.spilled else None,
     )

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from clikit import SMALL_SPEC, Ran
+from measurekit import ONE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
 
@@ -21,29 +22,11 @@ from doubles.ollama import build
 from doubles.ollama_state import Settings
 
 from mesh.errors import MeshError
-from mesh.measure.record import Measurement, add_measurements, read_measurements, slowed
+from mesh.measure.record import add_measurements, read_measurements, slowed
 from mesh.measure.speed import measure
 
 Run = Callable[..., Ran]
 GIB = 1024**3
-ONE = Measurement(
-    "2026-11-20T10:00:00Z",
-    "box",
-    "ollama",
-    "ollama",
-    "0.32.15",
-    "NVIDIA GeForce RTX 4070 Ti",
-    "llama3.1:8b",
-    8192,
-    300,
-    84.0,
-    2100.0,
-    2.0,
-    6 * GIB,
-    6 * GIB,
-    3,
-    False,
-)
 
 
 class Server:

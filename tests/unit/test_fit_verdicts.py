@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from clikit import Ran
 from compiled import reference
+from measurekit import ONE as MEASURED
 
 from mesh.errors import MeshError
 from mesh.fit.calibrate import calibration
@@ -18,29 +19,12 @@ from mesh.fit.verdict import HostFit, ModelFit, fit
 from mesh.fit.whatif import Swap, daily_model, parse_swap, rank, swap
 from mesh.hardware.footprint import Verdict
 from mesh.hardware.speed import reference_rows
-from mesh.measure.record import Measurement, add_measurements
+from mesh.measure.record import add_measurements
 from mesh.spec.mesh import Mesh
 
 Run = Callable[..., Ran]
 GIB = 1024**3
-ONE = Measurement(
-    taken="2026-11-20T10:00:00Z",
-    host="gpu-box",
-    stack="ollama",
-    engine="ollama",
-    version="0.32.15",
-    card="NVIDIA GeForce RTX 4070 Ti",
-    model="llama3.1:8b",
-    num_ctx=16384,
-    tokens=300,
-    tok_s=70.0,
-    prompt_tok_s=2000.0,
-    load_s=2.0,
-    size=6 * GIB,
-    size_vram=6 * GIB,
-    runs=3,
-    double=False,
-)
+ONE = replace(MEASURED, tok_s=70.0)
 
 
 def mesh(**changes: Any) -> Mesh:
