@@ -1,9 +1,9 @@
 """Sparse GGUF files: every header field and tensor of a known model is there, its weights are a hole in the file.
 
 llama.cpp plans its memory from the shapes alone, so such a file (up to 20 GB long, some 100 KB on the disk) makes it plan
-what it would for the real one. What models.csv does not hold (the feed-forward lengths) stands here, from each model's
-published configuration. The mix of quantisations is that of `llama-quantize ... Q4_K_M` (llama.cpp src/llama-quant.cpp);
-gpt-oss has its published mix: experts MXFP4, the rest bf16. Files are text only: no vision tower, and no vocabulary.
+what it would for the real one. The shapes are those of mesh/data/models.csv; the mix of quantisations is that of
+`llama-quantize ... Q4_K_M` (llama.cpp src/llama-quant.cpp); gpt-oss has its published mix: experts MXFP4, the rest bf16.
+Files are text only: no vision tower, and no vocabulary.
 """
 
 from __future__ import annotations
@@ -23,28 +23,6 @@ BLOCKS = {F32: (1, 4), F16: (1, 2), Q4_K: (256, 144), Q5_K: (256, 176), Q6_K: (2
 """Elements and bytes of a block, by ggml type."""
 
 UINT32, FLOAT32, BOOL, STRING = 4, 6, 7, 8
-
-FEED_FORWARD = {
-    "llama3.2:3b": 8192,
-    "mistral:7b": 14336,
-    "llama3.1:8b": 14336,
-    "qwen2.5-coder:7b": 18944,
-    "qwen2.5-coder:14b": 13824,
-    "qwen2.5-coder:32b": 27648,
-    "deepseek-r1:7b": 18944,
-    "deepseek-r1:14b": 13824,
-    "deepseek-r1:32b": 27648,
-    "gemma3:12b": 15360,
-    "gemma3:27b": 21504,
-    "qwen3:8b": 12288,
-    "qwen3:14b": 17408,
-    "qwen3:30b-a3b": 768,
-    "phi4:14b": 17920,
-    "mistral-small:24b": 32768,
-    "gpt-oss:20b": 2880,
-    "nomic-embed-text": 3072,
-}
-"""Feed-forward length by Ollama tag; of one expert in a mixture of experts."""
 
 ENGINE_NAMES = {"gptoss": "gpt-oss"}
 """llama.cpp's name of an architecture, where Ollama has its own."""
@@ -67,8 +45,8 @@ class Tensor:
 
 
 def models() -> Mapping[str, Architecture]:
-    """The models that have a shape here, by tag."""
-    return {tag: arch for tag, arch in known_models().items() if tag in FEED_FORWARD}
+    """The models of the catalogue that llama.cpp runs, by tag."""
+    return {tag: arch for tag, arch in known_models().items() if arch.attention != "encoder-decoder"}
 
 
 def more_bits(layer: int, layers: int) -> int:
@@ -79,7 +57,7 @@ def more_bits(layer: int, layers: int) -> int:
 
 def tensors(arch: Architecture) -> Iterator[Tensor]:
     """All tensors of a model."""
-    hidden, vocab, ff = arch.hidden, arch.vocab, FEED_FORWARD[arch.tag]
+    hidden, vocab, ff = arch.hidden, arch.vocab, arch.feed_forward
     if arch.encoder:
         yield from nomic(arch, ff)
         return
@@ -170,7 +148,7 @@ def nomic(arch: Architecture, ff: int) -> Iterator[Tensor]:
 
 def metadata(arch: Architecture) -> dict[str, tuple[int, int | float | str | bool]]:
     """The header's keys with GGUF value types: as little as llama.cpp insists on."""
-    name, ff = ENGINE_NAMES.get(arch.arch, arch.arch), FEED_FORWARD[arch.tag]
+    name, ff = ENGINE_NAMES.get(arch.arch, arch.arch), arch.feed_forward
     keys: dict[str, tuple[int, int | float | str | bool]] = {
         "general.architecture": (STRING, name),
         "general.name": (STRING, f"{arch.tag}, shape only, no weights"),

@@ -60,39 +60,45 @@ def kv_bytes(arch: Architecture, context: int, parallel: int = 1, kv_type: str =
     """Bytes of the KV cache.
 
         sum over layers of kv_heads * (key length + value length) * cells * bytes
-        cells of a full layer:    round256(context * slots)
-        cells of a window layer:  min(that, round256(window * slots + ubatch))
+        cells of a full layer:    slots * round256(context)
+        cells of a window layer:  slots * min(round256(context), round256(window + ubatch))
 
-    Source: llama.cpp src/llama-kv-cache.cpp and llama-kv-cache-iswa.cpp. context: tokens of one slot; it is capped at the
-    model's maximum, as Ollama does. An encoder has none.
+    Source: llama.cpp src/llama-kv-cache.cpp and llama-kv-cache-iswa.cpp; every slot has a cache of its own. context: tokens
+    of one slot; it is capped at the model's maximum, as Ollama does. An encoder has none.
     """
     if arch.encoder:
         return 0
     n = slots(arch, parallel)
-    cells = round256(min(context, arch.max_context) * n)
     heads = arch.kv_heads_sum or arch.layers * arch.kv_heads
-    per_cell = heads * (arch.head_dim + (arch.value_dim or arch.head_dim)) * KV_BYTES[kv_type]
-    if arch.attention != "swa":
+    per_cell = n * heads * (arch.head_dim + (arch.value_dim or arch.head_dim)) * KV_BYTES[kv_type]
+    cells, windowed = _cells(arch, context, ubatch)
+    if not windowed:
         return int(per_cell * cells)
-    windowed = min(cells, round256(arch.window * n + ubatch))
     grows = arch.full_layers / arch.layers
     return int(per_cell * (grows * cells + (1 - grows) * windowed))
 
 
-def compute_bytes(arch: Architecture, context: int, parallel: int = 1, flash: bool = True, ubatch: int = 512) -> int:
-    """Bytes of the compute buffer.
+def _cells(arch: Architecture, context: int, ubatch: int) -> tuple[int, int]:
+    """Cells of one slot in a full layer and in a window layer; 0 where there is no window."""
+    cells = round256(min(context, arch.max_context))
+    return cells, min(cells, round256(arch.window + ubatch)) if arch.attention == "swa" else 0
 
-        4 * ubatch * (hidden + vocab)                        the last layer's f32 logits; llama3 8B: 258.5 MiB, as logged
-        4 * ubatch * (1 + 4*hidden + context*(1 + heads))    at least, without flash attention: the score matrix
 
-    An encoder makes no logits and is counted by the second line alone.
+def compute_bytes(arch: Architecture, context: int, flash: bool = True, ubatch: int = 512) -> int:
+    """Bytes of the compute buffer on the card.
+
+        4 * ubatch * (4*hidden + working width) + 2 * ubatch * cells      f32 inputs and activations, f16 mask of each kind
+        4 * ubatch * (4*hidden + queries + keys + values + cells * (1 + heads))     at least, without flash attention
+
+    working width: Architecture.working_width. Measured on llama.cpp b11434 (bench/vram_accuracy.py). Logits are made for one
+    token a slot and do not count; engines from before June 2026 reserved them for the whole batch, 4 * ubatch * vocab more.
     """
-    cells = round256(min(context, arch.max_context) * slots(arch, parallel))
-    scores = 4 * ubatch * (1 + 4 * arch.hidden + cells * (1 + arch.heads))
-    if arch.encoder:
-        return scores
-    logits = 4 * ubatch * (arch.hidden + arch.vocab)
-    return logits if flash else max(logits, scores)
+    cells, windowed = _cells(arch, context, ubatch)
+    need = 4 * ubatch * (4 * arch.hidden + arch.working_width) + 2 * ubatch * (cells + windowed)
+    if flash:
+        return need
+    projected = arch.heads * arch.head_dim + arch.kv_heads * (arch.head_dim + (arch.value_dim or arch.head_dim))
+    return max(need, 4 * ubatch * (4 * arch.hidden + projected + cells * (1 + arch.heads)))
 
 
 def footprint(
@@ -115,7 +121,7 @@ def footprint(
     return Footprint(
         weights=max(arch.blob_bytes - ram, 0),
         kv=kv_bytes(arch, context, parallel, kv_type, batch),
-        compute=compute_bytes(arch, context, parallel, flash, batch),
+        compute=compute_bytes(arch, context, flash, batch),
         projector=arch.projector_bytes,
         ram=ram,
         ubatch=batch,

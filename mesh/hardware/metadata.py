@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 from mesh.errors import MeshError
@@ -10,6 +12,17 @@ from mesh.hardware.models import Architecture, Attention, table_bytes
 
 _MOST = {"layers": 4096, "hidden": 2**20, "heads": 2**16, "kv_heads": 2**16, "head_dim": 2**16, "max_context": 2**31}
 """Larger is no model but a header that lies."""
+
+
+BLOCKS: dict[int, tuple[int, int, str]] = {
+    0: (1, 4, "F32"), 1: (1, 2, "F16"), 2: (32, 18, "Q4_0"), 3: (32, 20, "Q4_1"), 6: (32, 22, "Q5_0"), 7: (32, 24, "Q5_1"),
+    8: (32, 34, "Q8_0"), 9: (32, 36, "Q8_1"), 10: (256, 84, "Q2_K"), 11: (256, 110, "Q3_K"), 12: (256, 144, "Q4_K"),
+    13: (256, 176, "Q5_K"), 14: (256, 210, "Q6_K"), 15: (256, 292, "Q8_K"), 16: (256, 66, "IQ2_XXS"), 17: (256, 74, "IQ2_XS"),
+    18: (256, 98, "IQ3_XXS"), 19: (256, 50, "IQ1_S"), 20: (32, 18, "IQ4_NL"), 21: (256, 110, "IQ3_S"), 22: (256, 82, "IQ2_S"),
+    23: (256, 136, "IQ4_XS"), 24: (1, 1, "I8"), 25: (1, 2, "I16"), 26: (1, 4, "I32"), 27: (1, 8, "I64"), 28: (1, 8, "F64"),
+    29: (256, 56, "IQ1_M"), 30: (1, 2, "BF16"), 34: (256, 54, "TQ1_0"), 35: (256, 66, "TQ2_0"), 39: (32, 17, "MXFP4"),
+}  # fmt: skip
+"""ggml type -> (elements of a block, bytes of a block, name), from ggml's ggml_type and type traits."""
 
 
 class ArchitectureError(MeshError):
@@ -26,7 +39,7 @@ class ArchitectureError(MeshError):
 def architecture_of(info: Mapping[str, Any], *, tag: str, blob_bytes: int, quant: str = "") -> Architecture:
     """An architecture from metadata such as `llama.block_count`. Raises ArchitectureError naming the key that is wrong.
 
-    tied is taken as false: metadata alone does not say; a GGUF header's tensors do.
+    tied is guessed by the family: metadata alone does not say, the tensors do (with_tensors).
     """
     arch = info.get("general.architecture")
     if not isinstance(arch, str) or not arch:
@@ -67,12 +80,13 @@ def architecture_of(info: Mapping[str, Any], *, tag: str, blob_bytes: int, quant
         arch=arch,
         layers=layers,
         hidden=hidden,
+        feed_forward=_feed_forward(info, arch, moe),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         max_context=number("context_length", "max_context"),
         vocab=vocab,
-        tied=False,
+        tied=arch.startswith("gemma"),
         blob_bytes=blob_bytes,
         quant=quant,
         table_bytes=table,
@@ -85,6 +99,46 @@ def architecture_of(info: Mapping[str, Any], *, tag: str, blob_bytes: int, quant
         value_dim=value_dim if value_dim != head_dim else 0,
         kv_heads_sum=sum(by_layer) if len(by_layer) == layers else 0,
     )
+
+
+def with_tensors(arch: Architecture, sizes: Mapping[str, int]) -> Architecture:
+    """The architecture with what the tensors (bytes by name) say: the token table, tied embeddings, the active experts."""
+    if "token_embd.weight" not in sizes:
+        return arch
+    tied = "output.weight" not in sizes and not arch.encoder
+    table = sizes["token_embd.weight"]
+    experts = sum(size for name, size in sizes.items() if "_exps" in name)
+    active = arch.active_bytes
+    if arch.experts and experts:
+        active = sum(sizes.values()) - experts - (0 if tied else table) + experts * arch.experts_used // arch.experts
+    return replace(arch, tied=tied, table_bytes=table, active_bytes=active)
+
+
+def listed_sizes(tensors: Any) -> dict[str, int]:
+    """Bytes by name of the tensors that POST /api/show lists; nothing where one of them cannot be counted."""
+    kinds = {name: (block, size) for block, size, name in BLOCKS.values()}
+    sizes = {}
+    for each in tensors if isinstance(tensors, list) else ():
+        name, kind, shape = (each.get(key) for key in ("name", "type", "shape")) if isinstance(each, dict) else (None,) * 3
+        known = kinds.get(kind) if isinstance(kind, str) else None
+        whole = isinstance(shape, list) and 0 < len(shape) <= 4 and all(type(n) is int and 0 < n < 2**40 for n in shape)
+        if not isinstance(name, str) or known is None or not whole:
+            return {}
+        sizes[name] = min(-(-prod(shape) // known[0]) * known[1], 2**50)
+    return sizes
+
+
+def _feed_forward(info: Mapping[str, Any], arch: str, moe: bool) -> int:
+    """Length of the feed-forward layer (the longest, where layers differ), or of one expert's; 0 where it is not stated."""
+    for key in ("expert_feed_forward_length", "feed_forward_length") if moe else ("feed_forward_length",):
+        value = info.get(f"{arch}.{key}")
+        listed = value if isinstance(value, list | tuple) else [value]
+        lengths = [
+            each for each in listed if isinstance(each, int) and not isinstance(each, bool) and 0 < each <= _MOST["hidden"]
+        ]
+        if lengths:
+            return max(lengths)
+    return 0
 
 
 def _optional(info: Mapping[str, Any], key: str, most: int) -> int:

@@ -43,6 +43,7 @@ class Architecture:
     attention: swa has full_layers layers that grow with the context and others that stop at `window` tokens.
     active_bytes: weights read for a token of a mixture of experts, None for a dense model; experts, experts_used: how many.
     projector_bytes: a vision projector in a file of its own (one inside the blob is counted there).
+    feed_forward: length of the feed-forward layer, or of one expert's; 0 is unknown and counted as is usual for `hidden`.
     """
 
     tag: str
@@ -67,6 +68,7 @@ class Architecture:
     value_dim: int = 0
     kv_heads_sum: int = 0
     projector_bytes: int = 0
+    feed_forward: int = 0
     source: Source = "the catalogue"
 
     @property
@@ -78,6 +80,17 @@ class Architecture:
     def layered(self) -> bool:
         """Whether more than its size is known."""
         return self.head_dim > 0
+
+    @property
+    def working_width(self) -> int:
+        """Elements for a token that the widest step of a layer holds at once.
+
+        Dense: gate, up and their product. Experts: the same for every expert used, or their outputs twice and the sum.
+        """
+        if self.experts:
+            each = self.feed_forward or self.hidden
+            return max(3 * self.experts_used * each, (2 * self.experts_used + 1) * self.hidden)
+        return 3 * (self.feed_forward or 4 * self.hidden)
 
     @property
     def single_slot(self) -> bool:
@@ -133,6 +146,7 @@ def _of_row(row: Mapping[str, str]) -> Architecture:
         arch=row["arch"],
         layers=layers,
         hidden=hidden,
+        feed_forward=int(row["feed_forward"]),
         heads=int(row["heads"]),
         kv_heads=int(row["kv_heads"]),
         head_dim=int(row["head_dim"]),
@@ -203,12 +217,10 @@ def from_show(tag: str, answer: Mapping[str, Any], blob_bytes: int) -> Architect
 
     Raises ArchitectureError (a MeshError) where the answer lacks what is needed.
     """
-    from mesh.hardware.metadata import architecture_of
+    from mesh.hardware.metadata import architecture_of, listed_sizes, with_tensors
 
     info = answer.get("model_info")
     details = answer.get("details")
     quant = details.get("quantization_level", "") if isinstance(details, dict) else ""
-    return replace(
-        architecture_of(info if isinstance(info, dict) else {}, tag=tag, blob_bytes=blob_bytes, quant=str(quant)),
-        source="the live Ollama",
-    )
+    found = architecture_of(info if isinstance(info, dict) else {}, tag=tag, blob_bytes=blob_bytes, quant=str(quant))
+    return replace(with_tensors(found, listed_sizes(answer.get("tensors"))), source="the live Ollama")
