@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.errors import MeshError
-from mesh.hardware.metadata import architecture_of
+from mesh.hardware.metadata import BLOCKS, architecture_of, with_tensors
 from mesh.hardware.models import Architecture
 
 Reader = Callable[[int, int], bytes]
@@ -29,16 +29,6 @@ _CHUNK = 2**20
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-
-BLOCKS: dict[int, tuple[int, int, str]] = {
-    0: (1, 4, "F32"), 1: (1, 2, "F16"), 2: (32, 18, "Q4_0"), 3: (32, 20, "Q4_1"), 6: (32, 22, "Q5_0"), 7: (32, 24, "Q5_1"),
-    8: (32, 34, "Q8_0"), 9: (32, 36, "Q8_1"), 10: (256, 84, "Q2_K"), 11: (256, 110, "Q3_K"), 12: (256, 144, "Q4_K"),
-    13: (256, 176, "Q5_K"), 14: (256, 210, "Q6_K"), 15: (256, 292, "Q8_K"), 16: (256, 66, "IQ2_XXS"), 17: (256, 74, "IQ2_XS"),
-    18: (256, 98, "IQ3_XXS"), 19: (256, 50, "IQ1_S"), 20: (32, 18, "IQ4_NL"), 21: (256, 110, "IQ3_S"), 22: (256, 82, "IQ2_S"),
-    23: (256, 136, "IQ4_XS"), 24: (1, 1, "I8"), 25: (1, 2, "I16"), 26: (1, 4, "I32"), 27: (1, 8, "I64"), 28: (1, 8, "F64"),
-    29: (256, 56, "IQ1_M"), 30: (1, 2, "BF16"), 34: (256, 54, "TQ1_0"), 35: (256, 66, "TQ2_0"), 39: (32, 17, "MXFP4"),
-}  # fmt: skip
-"""ggml type -> (elements of a block, bytes of a block, name), from ggml's ggml_type and type traits."""
 
 
 class GgufError(MeshError):
@@ -169,30 +159,16 @@ def _tensor(cursor: _Cursor) -> Tensor:
 def from_gguf(read: Reader, tag: str, where: str = "") -> Architecture:
     """The architecture in a GGUF header. Raises GgufError or ArchitectureError, both MeshErrors.
 
-    The token table, tied embeddings, experts and an inline projector are taken from the tensors: nothing is guessed.
+    The token table, tied embeddings and experts are taken from the tensors: nothing is guessed.
     """
     header = read_header(read, where)
-    sizes = {tensor.name: tensor for tensor in header.tensors}
-    weights = sum(tensor.bytes for tensor in header.tensors)
-    table = sizes.get("token_embd.weight")
     kinds: dict[str, int] = {}
     for tensor in header.tensors:
         kinds[tensor.kind] = kinds.get(tensor.kind, 0) + tensor.bytes
     quant = max(kinds, key=lambda kind: kinds[kind], default="")
-    found = architecture_of(header.metadata, tag=tag, blob_bytes=header.end + weights, quant=quant)
-    experts = sum(tensor.bytes for tensor in header.tensors if "_exps" in tensor.name)
-    tied = "output.weight" not in sizes
-    dense = weights - experts - (table.bytes if table is not None and not tied else 0)
-    active = found.active_bytes
-    if found.experts and experts:
-        active = dense + experts * found.experts_used // found.experts
-    return replace(
-        found,
-        tied=tied,
-        table_bytes=table.bytes if table is not None else 0,
-        active_bytes=active,
-        source="the GGUF header",
-    )
+    size = header.end + sum(tensor.bytes for tensor in header.tensors)
+    found = architecture_of(header.metadata, tag=tag, blob_bytes=size, quant=quant)
+    return replace(with_tensors(found, {tensor.name: tensor.bytes for tensor in header.tensors}), source="the GGUF header")
 
 
 def file_reader(path: Path) -> Reader:

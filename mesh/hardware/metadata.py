@@ -119,7 +119,8 @@ def listed_sizes(tensors: Any) -> dict[str, int]:
     kinds = {name: (block, size) for block, size, name in BLOCKS.values()}
     sizes = {}
     for each in tensors if isinstance(tensors, list) else ():
-        name, kind, shape = (each.get(key) for key in ("name", "type", "shape")) if isinstance(each, dict) else (None,) * 3
+        entry: Mapping[str, Any] = each if isinstance(each, dict) else {}
+        name, kind, shape = entry.get("name"), entry.get("type"), entry.get("shape") or ()
         known = kinds.get(kind) if isinstance(kind, str) else None
         whole = isinstance(shape, list) and 0 < len(shape) <= 4 and all(type(n) is int and 0 < n < 2**40 for n in shape)
         if not isinstance(name, str) or known is None or not whole:

@@ -19,10 +19,10 @@ def test_a_model_that_does_not_fit_is_refused_with_mends_that_fit(tmp_path: Path
     (error,) = of(findings(tmp_path, overlay), "vram-exceeded")
     assert error.severity == "error"
     assert error.message == (
-        "models.big: with 32768 tokens it takes 14.3 GiB (weights 8.0 GiB, cache 6.0 GiB, buffers 0.3 GiB),"
-        " and gpu-box's RTX 4070 Ti has 9.2 GiB for it beside nomic, desktop and the engine's margin"
+        "models.big: with 32768 tokens it takes 14.1 GiB (weights 8.0 GiB, cache 6.0 GiB, buffers 0.1 GiB),"
+        " and gpu-box's RTX 4070 Ti has 9.4 GiB for it beside nomic, desktop and the engine's margin"
     )
-    assert error.mend.startswith("context: 5120 (the largest that fits); or ")
+    assert error.mend.startswith("context: 6912 (the largest that fits); or ")
     assert 'tag: "qwen2.5-coder:7b"' in error.mend
     assert "spill: allowed (about " in error.mend
 
@@ -32,8 +32,8 @@ def test_the_offered_context_fits_and_the_next_does_not(tmp_path: Path) -> None:
         overlay = f'models: {{big: {{at: ollama, tag: "qwen2.5-coder:14b", context: {context}}}}}'
         return of(findings(tmp_path, overlay), "vram-exceeded")
 
-    assert at(5120) == []
-    assert at(5120 + 256) != []
+    assert at(6912) == []
+    assert at(6912 + 256) != []
 
 
 def test_a_coarser_cache_is_offered_where_it_is_enough_and_it_is(tmp_path: Path) -> None:
@@ -79,11 +79,12 @@ def test_two_ollamas_of_one_card_are_counted_together(tmp_path: Path) -> None:
 
 
 def test_a_model_with_little_to_spare_is_warned_of_with_the_context_that_leaves_more(tmp_path: Path) -> None:
-    overlay = 'models: {big: {at: ollama, tag: "qwen2.5-coder:14b", context: 4096}}'
+    overlay = 'models: {big: {at: ollama, tag: "qwen2.5-coder:14b", context: 6144}}'
     (warning,) = of(findings(tmp_path, overlay), "vram-tight")
     assert warning.severity == "warning"
     assert "0.2 GiB less than gpu-box's RTX 4070 Ti has for it; the prediction is right within 0.3 GiB" in warning.message
-    assert "context: 2048" in warning.mend or "mesh fit" in warning.mend
+    assert warning.mend == "context: 4096 leaves half a GiB"
+    assert of(findings(tmp_path, overlay.replace("6144", "4096")), "vram-tight") == []
 
 
 def test_a_model_whose_size_nobody_knows_is_warned_of_unless_the_spec_says_it(tmp_path: Path) -> None:
@@ -186,14 +187,16 @@ def test_two_routes_that_evict_each_other_are_named_and_the_mend_ends_it(tmp_pat
     (warning,) = findings(tmp_path, overlay)
     assert warning.rule == "vram-thrash"
     assert "routes private (llama) and quick (mistral) evict each other" in warning.message
-    assert "no context keeps both loaded" in warning.mend
+    large = "models: {mistral: {tag: 'phi4:14b', context: 4096}}"
+    (hopeless,) = of(findings(tmp_path, f"{overlay}\n{large}"), "vram-thrash")
+    assert "no context keeps both loaded" in hopeless.mend
     small = 'models: {mistral: {tag: "llama3.2:3b"}}'
     (warning,) = findings(tmp_path, f"{overlay}\n{small}")
     assert warning.mend == (
-        "both stay loaded with max_loaded: 3 on providers.ollama and context: 4096 for llama and context: 4096 for mistral"
+        "both stay loaded with max_loaded: 3 on providers.ollama and context: 8192 for llama and context: 8192 for mistral"
     )
     mended = (
-        "providers: {ollama: {max_loaded: 3}}\nmodels: {mistral: {tag: 'llama3.2:3b', context: 4096}, llama: {context: 4096}}"
+        "providers: {ollama: {max_loaded: 3}}\nmodels: {mistral: {tag: 'llama3.2:3b', context: 8192}, llama: {context: 8192}}"
     )
     mended += f"\n{overlay}"
     assert findings(tmp_path, mended) == []
