@@ -14,14 +14,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh.hardware.metadata import BLOCKS
 from mesh.hardware.models import Architecture, known_models
 
 ALIGNMENT = 32
 
+# Of ggml_type, and of GGUF value types.
 F32, F16, Q4_K, Q5_K, Q6_K, BF16, MXFP4 = 0, 1, 12, 13, 14, 30, 39
-BLOCKS = {F32: (1, 4), F16: (1, 2), Q4_K: (256, 144), Q5_K: (256, 176), Q6_K: (256, 210), BF16: (1, 2), MXFP4: (32, 17)}
-"""Elements and bytes of a block, by ggml type."""
-
 UINT32, FLOAT32, BOOL, STRING = 4, 6, 7, 8
 
 ENGINE_NAMES = {"gptoss": "gpt-oss"}
@@ -38,7 +37,7 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        elements, size = BLOCKS[self.kind]
+        elements, size, _ = BLOCKS[self.kind]
         if self.dims[0] % elements:
             raise ValueError(f"{self.name}: rows of {self.dims[0]} do not divide into blocks of {elements}")
         return math.prod(self.dims) // elements * size
