@@ -13,7 +13,7 @@ from mesh.hardware.models import Architecture
 from mesh.hardware.placement import Lane, architecture, foreign, lanes, server_context
 from mesh.hardware.placement import wanted as wanted_of
 from mesh.hardware.schedule import Place, Step, Wanted, loaded_with, occupied, simulate
-from mesh.hardware.speed import Calibration, Speed, decode_speed
+from mesh.hardware.speed import BANDS, Calibration, Speed, decode_speed
 from mesh.spec.mesh import Mesh
 from mesh.spec.providers import Model
 
@@ -173,7 +173,13 @@ def _judged(plain: ModelFit, lane: Lane, wanted: Wanted, used: Sequence[int], ca
     short, full = (
         decode_speed(on, wanted.arch, tokens, step.placed, calibration, kv_type=wanted.kv_type) for tokens in (0, wanted.context)
     )
-    return replace(found, short=short, full=full)
+    return replace(found, short=short, full=_carried(full))
+
+
+def _carried(full: Speed) -> Speed:
+    """The speed with a full context, never surer than the plain model: what was measured was measured with a short one."""
+    band = BANDS["modelled"]
+    return replace(full, low=min(full.low, full.tok_s * (1 - band)), high=max(full.high, full.tok_s * (1 + band)))
 
 
 def reach(wanted: Wanted, used: Sequence[int], places: Sequence[Place]) -> int:

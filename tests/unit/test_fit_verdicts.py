@@ -84,6 +84,13 @@ def test_the_bigger_card_does_not_spill_because_the_context_stays() -> None:
     assert [each.context for each in then.models] == [each.context for each in host(of).models]
 
 
+def test_a_full_context_is_never_surer_than_the_plain_model_because_short_ones_were_measured() -> None:
+    found = model(host(mesh()), "llama3.1-8b")
+    assert found.short and found.full
+    assert found.short.high / found.short.tok_s == pytest.approx(1.10)
+    assert found.full.high / found.full.tok_s == pytest.approx(1.20)
+
+
 # verdicts
 
 
