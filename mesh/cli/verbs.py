@@ -184,12 +184,25 @@ def fit(
         typer.Option("--swap", metavar="HOST=CARD", show_default=False, help="What another card would change; A+B for two."),
     ] = None,
     all_cards: Annotated[bool, typer.Option("--all-cards", help="Rank every known card for this mesh.")] = False,
+    describe: Annotated[
+        str | None,
+        typer.Option(
+            "--describe",
+            metavar="SOURCE",
+            show_default=False,
+            help="A model nobody knows, for the spec: a .gguf file, its web address, or OLLAMA:TAG.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Show what fits the cards, and how fast.
 
-    Offline, from the spec. Exit 0: all of it fits or may spill, 1: not.
+    Offline, from the spec (--describe reads what it is given). Exit 0: all of it fits or may spill, 1: not.
     """
+    if describe is not None:
+        from mesh.cli.describe import run as run_describe
+
+        return run_describe(_folder(ctx, inventory), describe)
     from mesh.cli.fit import run
 
     return run(_folder(ctx, inventory), swap_to=swap, all_cards=all_cards, as_json=json)

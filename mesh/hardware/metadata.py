@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from mesh.errors import MeshError
-from mesh.hardware.models import Architecture, Attention, table_bytes
+from mesh.hardware.models import EXPERTLESS, Architecture, Attention, table_bytes
 
 _MOST = {"layers": 4096, "hidden": 2**20, "heads": 2**16, "kv_heads": 2**16, "head_dim": 2**16, "max_context": 2**31}
 """Larger is no model but a header that lies."""
@@ -72,9 +72,8 @@ def architecture_of(info: Mapping[str, Any], *, tag: str, blob_bytes: int, quant
     experts, used = _optional(info, f"{arch}.expert_count", 65536), _optional(info, f"{arch}.expert_used_count", 65536)
     moe = 0 < used < experts
     table = table_bytes(vocab, hidden, quant)
-    dense_share = 0.06  # of a mixture's weights, what is no expert: 4 to 8 % in qwen3:30b-a3b and gpt-oss:20b
     weights = max(blob_bytes - table, 0)
-    active = int(weights * (dense_share + (1 - dense_share) * used / experts)) if moe else None
+    active = int(weights * (EXPERTLESS + (1 - EXPERTLESS) * used / experts)) if moe else None
     return Architecture(
         tag=tag,
         arch=arch,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import median
 from typing import Literal
 
 from mesh.hardware.cards import Card, cards, slug_of
@@ -137,6 +136,13 @@ class Calibration:
         """The row of the same model spilling on the same card without saying its split: it is taken as it is."""
         rows = [each for each in self.rows if each.spilled and each.card == card and each.gpu_bytes is None and each.of(arch)]
         return rows[-1] if rows else None
+
+
+def median(values: Iterable[float]) -> float:
+    """The middle value. The standard library's imports fractions and random numbers: `mesh check` need not wait for them."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 PLAIN = Calibration()

@@ -58,7 +58,11 @@ def sizes_of_models_are_known(context: Context) -> Iterator[Problem]:
         for name in lane.unknown:
             tag = context.mesh.models[name].tag
             message = f"models.{name}: the size of `{tag}` is not known, so VRAM is summed without it"
-            yield Problem(("models", name, "tag"), message, "add weights: 4.9GB, the size that `ollama list` shows")
+            yield Problem(
+                ("models", name, "tag"),
+                message,
+                f"`mesh fit --describe {lane.provider}:{tag}` prints what to add; or add weights: 4.9GB, as `ollama list` shows",
+            )
 
 
 @rule("model-numbers", "error")

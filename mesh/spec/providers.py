@@ -83,16 +83,21 @@ class ModelArchitecture(Spec):
 
     layers: int | None = Field(default=None, ge=1, le=4096, description="block_count")
     hidden: int | None = Field(default=None, ge=1, le=2**20, description="embedding_length")
+    feed_forward: int | None = Field(default=None, ge=1, le=2**20, description="feed_forward_length, or that of one expert")
     heads: int | None = Field(default=None, ge=1, le=2**16, description="attention.head_count")
     kv_heads: int | None = Field(default=None, ge=1, le=2**16, description="attention.head_count_kv")
     head_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.key_length")
+    value_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.value_length, where it differs")
     vocab: int | None = Field(default=None, ge=1, le=2**24, description="Words of the tokenizer.")
     max_context: int | None = Field(default=None, ge=256, le=2**31, description="context_length, in tokens.")
     tied: bool | None = Field(default=None, description="There is no output.weight: the token table is the output layer as well.")
+    table_bytes: Bytes | None = Field(default=None, description="Size of token_embd.weight.")
+    attention: Literal["full", "bidirectional"] | None = Field(default=None, description="bidirectional: an embedding model.")
     window: int | None = Field(default=None, ge=1, le=2**31, description="attention.sliding_window, in tokens.")
     full_layers: int | None = Field(default=None, ge=0, le=4096, description="With a window: layers that see the whole context.")
     experts: int | None = Field(default=None, ge=2, le=2**16, description="expert_count")
     experts_used: int | None = Field(default=None, ge=1, le=2**16, description="expert_used_count")
+    active_bytes: Bytes | None = Field(default=None, description="Weights that a mixture of experts reads for a token.")
 
 
 class Model(Spec):

@@ -91,7 +91,7 @@ def test_a_model_whose_size_nobody_knows_is_warned_of_unless_the_spec_says_it(tm
     unknown = "models: {odd: {at: ollama, tag: odd, context: 4096}}"
     assert said(findings(tmp_path, unknown)) == [
         "2: warning[model-size-unknown]: models.odd: the size of `odd` is not known, so VRAM is summed without it"
-        " | add weights: 4.9GB, the size that `ollama list` shows"
+        " | `mesh fit --describe ollama:odd` prints what to add; or add weights: 4.9GB, as `ollama list` shows"
     ]
     assert findings(tmp_path, "models: {odd: {at: ollama, tag: odd, context: 4096, weights: 1GB}}") == []
 
