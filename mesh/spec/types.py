@@ -47,7 +47,19 @@ def parse_bytes(value: Any) -> int:
         match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([KMGT]?i?B)\s*", value)
         if match and match[2] in _BYTE_UNITS:
             return int(float(match[1]) * _BYTE_UNITS[match[2]])
-    raise _refused("size", value, "a size", "write a number and a unit, such as 500MiB or 12GB (GiB and GB differ)")
+    raise _refused("size", value, "a size", _size_mend(value))
+
+
+def _size_mend(value: Any) -> str:
+    """What was probably meant by `12 gb`, `12G` or 12, in both readings; bits (`12Gb`) are asked about as bytes."""
+    match = (
+        re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([kmgtKMGT])(?:i?[bB])?\s*", value) if isinstance(value, str) else None
+    )
+    if match is None:
+        return "write a number and a unit, such as 500MiB or 12GB (GiB and GB differ)"
+    number, prefix = match[1], match[2].upper()
+    binary, decimal = (_BYTE_UNITS[prefix + suffix] * float(number) for suffix in ("iB", "B"))
+    return f"write {number}{prefix}iB ({binary:.0f} bytes) or {number}{prefix}B ({decimal:.0f} bytes)"
 
 
 def parse_count(value: Any) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from specs import findings, said
 
-from mesh.findings import Finding
+from mesh.findings import Finding, SpecInvalid
 
 
 def of(found: list[Finding], rule: str) -> list[Finding]:
@@ -211,6 +211,22 @@ def test_a_resident_that_the_crude_predictor_unloads_is_named(tmp_path: Path) ->
     assert "models.wide: loading it unloads nomic, which is resident: Ollama believes that it takes 13." in warning.message
     assert warning.mend.startswith("write context: 8192, or ")
     assert of(findings(tmp_path, overlay.replace("16384", "8192")), "vram-resident-evicted") == []
+
+
+@pytest.mark.parametrize("size", ["12 gb", "12G", "12Gb", "12g"])
+def test_a_unit_that_could_mean_two_things_is_refused_with_both(tmp_path: Path, size: str) -> None:
+    with pytest.raises(SpecInvalid) as caught:
+        findings(tmp_path, f"hosts: {{gpu-box: {{ram: {size}}}}}")
+    assert caught.value.mend == "write 12GiB (12884901888 bytes) or 12GB (12000000000 bytes)"
+
+
+def test_gib_and_gb_are_both_accepted_and_differ(tmp_path: Path) -> None:
+    def refused(reserve: str) -> bool:
+        overlay = f"hosts: {{gpu-box: {{gpus: [{{card: rtx-4070-ti, reserve: {{desktop: {reserve}}}}}]}}}}"
+        return bool(of(findings(tmp_path, overlay), "card-reserve"))
+
+    assert not refused("12GB")
+    assert refused("12GiB")
 
 
 def test_a_hostile_number_of_models_is_still_answered(tmp_path: Path) -> None:
