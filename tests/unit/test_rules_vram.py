@@ -232,3 +232,17 @@ def test_gib_and_gb_are_both_accepted_and_differ(tmp_path: Path) -> None:
 def test_a_hostile_number_of_models_is_still_answered(tmp_path: Path) -> None:
     many = ", ".join(f"m{n}: {{at: ollama, tag: x{n}, weights: 8GiB, context: 4096, resident: true}}" for n in range(400))
     assert len(of(findings(tmp_path, f"models: {{{many}}}"), "vram-exceeded")) >= 399
+
+
+def test_a_model_that_one_card_cannot_hold_fits_two(tmp_path: Path) -> None:
+    model = 'models: {big: {at: ollama, tag: "mistral-small:24b", context: 4096}}'
+    assert of(findings(tmp_path, model), "vram-exceeded") != []
+    two = "hosts: {gpu-box: {gpus: [{card: rtx-4070-ti, reserve: {desktop: 500MiB}}, {card: rtx-3060-12gb}]}}"
+    assert of(findings(tmp_path, f"{two}\n{model}"), "vram-exceeded") == []
+
+
+def test_a_lane_without_a_card_needs_the_ram(tmp_path: Path) -> None:
+    batch = "providers: {batch: {kind: ollama, on: vm-docker, gpu: none}}\nhosts: {vm-docker: {ram: 16GiB}}"
+    (warning,) = findings(tmp_path, f'{batch}\nmodels: {{big: {{at: batch, tag: "qwen2.5-coder:32b", context: 4096}}}}')
+    assert warning.rule == "ram-exceeded"
+    assert warning.message == "models.big: its 18.5 GiB are more than three quarters of vm-docker's 16.0 GiB"
