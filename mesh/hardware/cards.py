@@ -55,20 +55,3 @@ def cards() -> Mapping[str, Card]:
             bandwidth = float(row["mem_bandwidth_gb_s"]) * 1e9
             found[slug] = Card(row["name"], slug, row["vendor"], int(row["vram_bytes"]), bandwidth, int(row["tdp_w"]), capability)
     return MappingProxyType(found)
-
-
-_VENDOR_WORDS = re.compile(r"\b(nvidia|geforce|amd|radeon|generation|graphics)\b", re.IGNORECASE)
-
-
-def recognise(name: str, total_bytes: int | None = None) -> Card | None:
-    """The card that a driver calls `NVIDIA GeForce RTX 3060`; None where it is not in the catalogue.
-
-    total_bytes: what the driver says it has, for cards that are sold in two sizes under one name.
-    """
-    slug = slug_of(_VENDOR_WORDS.sub(" ", name))
-    if slug in cards():
-        return cards()[slug]
-    sized = [card for card in cards().values() if re.fullmatch(re.escape(slug) + r"-\d+gb", card.slug)]
-    if total_bytes is not None:
-        sized = [card for card in sized if abs(card.vram_bytes - total_bytes) < card.vram_bytes * 0.05]
-    return sized[0] if len(sized) == 1 else None

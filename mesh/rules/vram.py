@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mesh.hardware import gib
-from mesh.hardware.cards import cards, recognise
+from mesh.hardware.cards import cards
 from mesh.hardware.placement import architecture
 from mesh.rules.rule import Context, Problem, rule
 
@@ -16,11 +16,10 @@ def cards_are_in_the_catalogue(context: Context) -> Iterator[Problem]:
     for name, host in context.mesh.hosts.items():
         for index, gpu in enumerate(host.gpus):
             if gpu.card not in cards():
-                known = recognise(gpu.card)
                 mend = context.suggest.mend(gpu.card, [*cards()], "write it as in mesh/data/gpus.csv, in lower case with dashes")
                 path = ("hosts", name, "gpus", index, "card")
                 message = f"hosts.{name}: the catalogue has no card `{gpu.card}`"
-                yield Problem(path, message, f"did you mean `{known.slug}`?" if known else mend)
+                yield Problem(path, message, mend)
 
 
 @rule("card-missing", "error")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.hardware import GIB
-from mesh.hardware.cards import cards, recognise
+from mesh.hardware.cards import cards
 from mesh.hardware.footprint import (
     KV_BYTES,
     Budget,
@@ -208,27 +208,6 @@ def test_a_mixture_of_experts_gives_up_experts_and_keeps_its_attention() -> None
     arch = known_models()["qwen3:30b-a3b"]
     placed = split(arch, footprint(arch, 4096), 10 * GIB)
     assert placed.experts_cpu == placed.cpu_bytes > 7 * GIB
-
-
-@pytest.mark.parametrize(
-    ("name", "gib", "slug"),
-    [
-        ("NVIDIA GeForce RTX 4070 Ti", 12, "rtx-4070-ti"),
-        ("NVIDIA GeForce RTX 3060", 12, "rtx-3060-12gb"),
-        ("RTX 3090", None, "rtx-3090"),
-        ("AMD Radeon RX 7900 XTX", 24, "rx-7900-xtx"),
-        ("NVIDIA GeForce RTX 2060", 6, "rtx-2060-6gb"),
-    ],
-)
-def test_the_drivers_name_of_a_card_is_recognised(name: str, gib: int | None, slug: str) -> None:
-    found = recognise(name, gib * GIB if gib else None)
-    assert found is not None
-    assert found.slug == slug
-
-
-def test_a_card_of_two_sizes_is_not_guessed() -> None:
-    assert recognise("NVIDIA GeForce RTX 2060") is None
-    assert recognise("Voodoo 2", 8 * 2**20) is None
 
 
 def test_every_card_and_model_of_the_catalogue_has_numbers_that_can_be() -> None:

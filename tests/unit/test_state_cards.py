@@ -108,11 +108,11 @@ def test_a_card_of_another_name_or_size_is_another_card(declared: str, seen: str
 
 
 def test_the_catalogues_cards_of_nvidia_are_told_apart_by_name() -> None:
-    from specs import catalogue
+    from mesh.hardware.cards import cards
 
-    for name, known in catalogue().cards.items():
-        assert same_card(name, card(f"NVIDIA GeForce {known.name}", known.vram // MIB)), name
-        matches = [other for other in catalogue().cards if same_card(other, card(known.name, known.vram // MIB))]
+    for name, known in cards().items():
+        assert same_card(name, card(f"NVIDIA GeForce {known.name}", known.vram_bytes // MIB)), name
+        matches = [other for other in cards() if same_card(other, card(known.name, known.vram_bytes // MIB))]
         assert matches == [name]
 
 
