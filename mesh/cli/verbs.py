@@ -176,6 +176,60 @@ def ask(
 
 
 @app.command()
+def fit(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    swap: Annotated[
+        str | None,
+        typer.Option("--swap", metavar="HOST=CARD", show_default=False, help="What another card would change; A+B for two."),
+    ] = None,
+    all_cards: Annotated[bool, typer.Option("--all-cards", help="Rank every known card for this mesh.")] = False,
+    describe: Annotated[
+        str | None,
+        typer.Option(
+            "--describe",
+            metavar="SOURCE",
+            show_default=False,
+            help="A model nobody knows, for the spec: a .gguf file, its web address, or OLLAMA:TAG.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Show what fits the cards, and how fast.
+
+    Offline, from the spec (--describe reads what it is given). Exit 0: all of it fits or may spill, 1: not.
+    """
+    if describe is not None:
+        from mesh.cli.describe import run as run_describe
+
+        return run_describe(_folder(ctx, inventory), describe)
+    from mesh.cli.fit import run
+
+    return run(_folder(ctx, inventory), swap_to=swap, all_cards=all_cards, as_json=json)
+
+
+@app.command()
+def bench(
+    ctx: typer.Context,
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", show_default=False, help="Names or tags; all that write text.")
+    ] = None,
+    inventory: Dir = None,
+    runs: Annotated[int, typer.Option(min=1, max=50, help="How often each model writes.")] = 3,
+    tokens: Annotated[int, typer.Option(min=16, max=4096, help="Tokens of every answer.")] = 128,
+    force: Annotated[bool, typer.Option("--force", help="Record what a test double answers too, marked as such.")] = False,
+    json: Json = False,
+) -> int:
+    """Measure tokens a second on the live mesh.
+
+    Records them in measurements.csv beside the spec; `mesh fit` is calibrated with it.
+    """
+    from mesh.cli.bench import run
+
+    return run(_folder(ctx, inventory), models=tuple(models or ()), runs=runs, tokens=tokens, force=force, as_json=json)
+
+
+@app.command()
 def lock(ctx: typer.Context, inventory: Dir = None) -> int:
     """Pin every image by digest in images.lock."""
     from mesh.cli.lock import run

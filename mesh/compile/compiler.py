@@ -17,7 +17,18 @@ from mesh.compile.yamltext import dump_compose
 from mesh.errors import MeshError
 from mesh.spec.mesh import Mesh
 from mesh.spec.types import SecretRef
-from mesh.state.deployment import Deployment, File, HostDeployment, OllamaModels, Probe, SecretPart, Service, StackRelease, Text
+from mesh.state.deployment import (
+    Card,
+    Deployment,
+    File,
+    HostDeployment,
+    OllamaModels,
+    Probe,
+    SecretPart,
+    Service,
+    StackRelease,
+    Text,
+)
 
 SECRETS_ENV = "secrets/env"
 DIGEST = "mesh.digest"
@@ -39,6 +50,7 @@ def compile_mesh(mesh: Mesh, library: StackLibrary, lock: ImageLock, fingerprint
             root=mesh.root,
             stacks=tuple(releases[each.name] for each in placements.values() if each.host_name == name),
             ollamas=tuple(_models(mesh, placements[each]) for each, it in mesh.ollamas.items() if it.on == name),
+            cards=tuple(Card(gpu.card, sum(gpu.reserve.values())) for gpu in host.gpus),
         )
         for name, host in mesh.hosts.items()
     }
@@ -46,8 +58,12 @@ def compile_mesh(mesh: Mesh, library: StackLibrary, lock: ImageLock, fingerprint
 
 
 def _models(mesh: Mesh, place: Placement) -> OllamaModels:
-    tags = {_full_tag(model.tag) for model in mesh.models.values() if model.at == place.name and model.tag}
-    return OllamaModels(place.name, container_name(place.name, "ollama"), place.url, tuple(sorted(tags)))
+    models = [model for model in mesh.models.values() if model.at == place.name]
+    tags = {_full_tag(model.tag) for model in models if model.tag}
+    spill = {_full_tag(model.tag) for model in models if model.tag and model.spill is not None}
+    on_cards = mesh.ollamas[place.name].gpu != "none" and bool(place.host.gpus)
+    container = container_name(place.name, "ollama")
+    return OllamaModels(place.name, container, place.url, tuple(sorted(tags)), on_cards, tuple(sorted(spill)))
 
 
 def _full_tag(tag: str) -> str:

@@ -11,14 +11,14 @@ from mesh.live.http import HttpError, get_json
 from mesh.live.parallel import side_by_side
 from mesh.live.ssh import Session, Target
 from mesh.state.deployment import Deployment, Gateway, HostDeployment, OllamaModels
-from mesh.state.observed import Observed, ObservedGateway, ObservedHost, Unknown
+from mesh.state.observed import LoadedModel, Observed, ObservedGateway, ObservedHost, Unknown
 from mesh.state.parse import parse_host
 from mesh.state.script import observe_script
 
 if TYPE_CHECKING:
     from mesh.inventory import Inventory
 
-_KINDS = ("host", "models", "gateway")
+_KINDS = ("host", "models", "loaded", "gateway")
 
 
 def connect(inventory: Inventory, hosts: Collection[str] = ()) -> dict[str, Session]:
@@ -41,11 +41,12 @@ def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str,
             for host in deployment.hosts.values()
         },
         **{("models", ollama.stack): partial(list_models, ollama) for ollama in ollamas},
+        **{("loaded", ollama.stack): partial(list_loaded, ollama) for ollama in ollamas if ollama.on_cards},
         **({("gateway", ""): partial(list_gateway, wanted, key)} if wanted else {}),
     }
     found = side_by_side(jobs)
-    hosts, models, gateway = ({name: it for (kind, name), it in found.items() if kind == each} for each in _KINDS)
-    return Observed(hosts=hosts, models=models, gateway=gateway.get(""))  # type: ignore[arg-type]
+    hosts, models, loaded, gateway = ({name: it for (kind, name), it in found.items() if kind == each} for each in _KINDS)
+    return Observed(hosts=hosts, models=models, gateway=gateway.get(""), loaded=loaded)  # type: ignore[arg-type]
 
 
 def observe_host(inventory: Inventory, mesh: str, host: HostDeployment, session: Session) -> ObservedHost | Unknown:
@@ -64,6 +65,22 @@ def list_models(ollama: OllamaModels) -> dict[str, str] | Unknown:
         return _unknown(error)
     except (KeyError, TypeError, AttributeError):
         return Unknown(f"{ollama.url}/api/tags does not answer like an Ollama", "is something else on that port?")
+
+
+def list_loaded(ollama: OllamaModels) -> tuple[LoadedModel, ...] | Unknown:
+    """What an Ollama has in memory, and how much of it on its cards."""
+    try:
+        answer = get_json(f"{ollama.url}/api/ps")
+        return tuple(
+            LoadedModel(
+                str(model["name"]), int(model["size"]), int(model.get("size_vram") or 0), int(model.get("context_length") or 0)
+            )
+            for model in answer["models"] or ()
+        )
+    except HttpError as error:
+        return _unknown(error)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Unknown(f"{ollama.url}/api/ps does not answer like an Ollama", "is something else on that port?")
 
 
 def list_gateway(gateway: Gateway, key: str) -> ObservedGateway | Unknown:

@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from mesh.spec.types import MonthlyMoney, Name, Secret, Spec
+from mesh.spec.types import Count, MonthlyMoney, Name, Secret, Spec
+
+
+class Volume(Spec):
+    """Tokens a month that a route reads and writes: what it costs, and what another card would save."""
+
+    in_: Count = Field(alias="in")
+    out: Count
 
 
 class Route(Spec):
@@ -19,6 +26,7 @@ class Route(Spec):
     retrieval: Literal["none", "required"] = Field(
         default="none", description="`required`: an error rather than an answer without sources."
     )
+    volume: Volume | None = Field(default=None, description="Tokens a month: {in: 10M, out: 2M}.")
 
     @property
     def chain(self) -> tuple[str, ...]:

@@ -100,6 +100,18 @@ class OllamaModels:
     container: str
     url: str
     tags: tuple[str, ...]
+    on_cards: bool = False
+    """Whether it uses the cards of its host."""
+    may_spill: tuple[str, ...] = ()
+    """Tags that may overflow into RAM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A graphics card that the host must have. reserve: bytes that others than Ollama take on it."""
+
+    name: str
+    reserve: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,7 @@ class HostDeployment:
     root: str
     stacks: tuple[StackRelease, ...] = ()
     ollamas: tuple[OllamaModels, ...] = ()
+    cards: tuple[Card, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

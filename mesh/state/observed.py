@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mesh.state.cards import SeenCards
+
 
 @dataclass(frozen=True, slots=True)
 class ObservedFile:
@@ -74,6 +76,8 @@ class ObservedHost:
     releases: Mapping[str, RecordedRelease] = field(default_factory=dict)
     lock: str = ""
     """Who holds the apply lock and since when; empty when nobody does."""
+    cards: SeenCards | None = None
+    """What nvidia-smi told; None where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,16 @@ class Unknown:
 
     why: str
     mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in memory, as /api/ps lists it. size, size_vram: bytes; it spilled where size_vram < size. context: tokens."""
+
+    tag: str
+    size: int
+    size_vram: int
+    context: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +114,5 @@ class Observed:
     models: Mapping[str, Mapping[str, str] | Unknown] = field(default_factory=dict)
     """Ollama stack -> tag -> manifest digest"""
     gateway: ObservedGateway | Unknown | None = None
+    loaded: Mapping[str, tuple[LoadedModel, ...] | Unknown] = field(default_factory=dict)
+    """Ollama stack -> what it has in memory; only those that use cards are asked"""

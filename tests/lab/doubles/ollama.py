@@ -65,7 +65,7 @@ class Ollama:
         if asked.fault.kind == "refused":
             return reset(request)
         if request.path == "/api/version":
-            return web.json_response({"version": VERSION})
+            return web.json_response({"version": VERSION, "double": BANNER})
         if request.path == "/api/tags":
             return web.json_response({"models": self.store.listing()})
         if request.path == "/api/ps":
