@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mesh.compile.stack import Placement
 from mesh.spec.mesh import Mesh
@@ -28,3 +29,20 @@ def expected_gateway(mesh: Mesh, placements: Mapping[str, Placement]) -> Gateway
         groups=tuple(sorted({*mesh.routes, *fallback_targets(mesh)})),
         fallbacks={name: route.chain[1:] for name, route in sorted(mesh.routes.items()) if len(route.chain) > 1},
     )
+
+
+def variable(secret: SecretRef) -> str:
+    """The container's variable of a secret. Never a provider's usual name: LiteLLM would send that one unasked."""
+    return f"MESH_KEY_{secret.name.upper()}"
+
+
+def policy(mesh: Mesh) -> dict[str, Any]:
+    """What mesh_auth.py and mesh_guard.py enforce: who may ask for what. Keys are named, never written."""
+    return {
+        "master": variable(MASTER_KEY),
+        "clients": {
+            name: {"key": variable(mesh.client_key(name)), "routes": sorted(client.routes)}
+            for name, client in mesh.clients.items()
+        },
+        "routes": sorted(mesh.routes),
+    }

@@ -7,7 +7,7 @@ alone. Fallback lists are on routes only, so no fallback of a fallback can lead 
 import json
 from typing import Any
 
-from mesh.compile.gateway import MASTER_KEY, fallback_targets
+from mesh.compile.gateway import MASTER_KEY, fallback_targets, policy, variable
 from mesh.compile.stack import Instance, Placement, StackKind
 from mesh.compile.yamltext import dump_compose
 from mesh.errors import MeshError
@@ -25,11 +25,6 @@ API_BASES = {
 """Without a trailing slash: LiteLLM appends paths as they are."""
 DEFAULT_KEEP_ALIVE = 300
 """Seconds, for models that name none: Ollama's own default, said aloud because the server's is set for the embeddings."""
-
-
-def variable(secret: SecretRef) -> str:
-    """The container's variable of a secret. Never a provider's usual name: LiteLLM would send that one unasked."""
-    return f"MESH_KEY_{secret.name.upper()}"
 
 
 def secrets(instance: Instance) -> dict[str, SecretRef]:
@@ -117,18 +112,6 @@ def _costs(price: Price | None) -> dict[str, float]:
         ("cache_creation_input_token_cost", price.cache_write if price else None),
     )
     return {name: float(f"{per_million / 1e6:.12g}") for name, per_million in given if per_million is not None}
-
-
-def policy(mesh: Mesh) -> dict[str, Any]:
-    """What mesh_auth.py and mesh_guard.py enforce: who may ask for what. Keys are named, never written."""
-    return {
-        "master": variable(MASTER_KEY),
-        "clients": {
-            name: {"key": variable(mesh.client_key(name)), "routes": sorted(client.routes)}
-            for name, client in mesh.clients.items()
-        },
-        "routes": sorted(mesh.routes),
-    }
 
 
 def _refuse_ambiguity(mesh: Mesh) -> None:
