@@ -165,8 +165,8 @@ class Rig:
             process.wait()
 
     def start_double(self, name: str) -> None:
-        env = {**os.environ, "PYTHONPATH": str(LAB), "OLLAMA_MODELS": str(self.folder / "models")}
-        argv = [sys.executable, "-m", "doubles", name, "--host", "127.0.0.1", "--port", str(self.ports[name])]
+        env = {**os.environ, "PYTHONPATH": str(PROJECT), "OLLAMA_MODELS": str(self.folder / "models")}
+        argv = [sys.executable, "-m", "mesh.doubles", name, "--host", "127.0.0.1", "--port", str(self.ports[name])]
         self.start(name, argv, env, "/")
 
     def write(self, name: str) -> Path:

@@ -4,20 +4,16 @@ import asyncio
 import base64
 import json
 import struct
-import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
-
-from doubles import control, openai_api, wire
-from doubles.cloud import build
-from doubles.prefix_cache import Block, PrefixCache, Use
+from mesh.doubles import control, openai_api, wire
+from mesh.doubles.cloud import build
+from mesh.doubles.prefix_cache import Block, PrefixCache, Use
 
 Client = TestClient[Any, Any]
 KEY = {"authorization": "Bearer planted-key"}

@@ -15,11 +15,11 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import QdrantClient, models
 
-from doubles import BANNER
-from doubles.control import MAX_BODY_BYTES, Asked, Board, add_control
-from doubles.qdrant_snapshots import Snapshots
-from doubles.serve import sign
-from doubles.wire import Dialect, Reply, deliver, ndjson, reset
+from mesh.doubles import BANNER
+from mesh.doubles.control import MAX_BODY_BYTES, Asked, Board, add_control
+from mesh.doubles.qdrant_snapshots import Snapshots
+from mesh.doubles.serve import sign
+from mesh.doubles.wire import Dialect, Reply, deliver, ndjson, reset
 
 NAME = "qdrant"
 VERSION = "1.20.0"

@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp import web
 from qdrant_client import QdrantClient, models
 
-from doubles import BANNER
-from doubles.control import Asked
+from mesh.doubles import BANNER
+from mesh.doubles.control import Asked
 
 PAGE = 1000  # points read at once
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from doubles.text import Answer, answer, embed, flat, short_id, words
-from doubles.wire import Dialect, Frame, Reply, sse
+from mesh.doubles.text import Answer, answer, embed, flat, short_id, words
+from mesh.doubles.wire import Dialect, Frame, Reply, sse
 
 EMBEDDING_DIMENSIONS = 768
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from doubles import BANNER
+from mesh.doubles import BANNER
 
 
 def sign(app: web.Application, name: str) -> None:

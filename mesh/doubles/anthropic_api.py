@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from doubles.prefix_cache import Block, PrefixCache, Use, block
-from doubles.text import Answer, answer, short_id
-from doubles.wire import Dialect, Frame, Reply, sse
+from mesh.doubles.prefix_cache import Block, PrefixCache, Use, block
+from mesh.doubles.text import Answer, answer, short_id
+from mesh.doubles.wire import Dialect, Frame, Reply, sse
 
 MAX_MARKS = 4
 _TYPES = {401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error", 404: "not_found_error"}

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from doubles import BANNER
+from mesh.doubles import BANNER
 
 USAGE = """Usage:
   ollama [command]     (homelab-mesh test double: NOT the real Ollama)
@@ -38,7 +38,7 @@ class CommandError(Exception):
 
 
 def _connect() -> http.client.HTTPConnection:
-    from doubles.ollama_state import parse_host
+    from mesh.doubles.ollama_state import parse_host
 
     host, port = parse_host(os.environ.get("OLLAMA_HOST", ""))
     return http.client.HTTPConnection("127.0.0.1" if host in ("0.0.0.0", "::", "[::]") else host, port, timeout=TIMEOUT_S)
@@ -194,7 +194,7 @@ def cmd_show(args: list[str]) -> None:
 
 def cmd_version() -> None:
     """`ollama --version`."""
-    from doubles.ollama_state import VERSION
+    from mesh.doubles.ollama_state import VERSION
 
     try:
         sys.stdout.write(f"ollama version is {_get('/api/version')['version']}\n")
@@ -206,8 +206,8 @@ def cmd_version() -> None:
 
 def cmd_serve(_: list[str]) -> None:
     """`ollama serve`."""
-    from doubles.__main__ import main as serve_double
-    from doubles.ollama_state import parse_host
+    from mesh.doubles.__main__ import main as serve_double
+    from mesh.doubles.ollama_state import parse_host
 
     host, port = parse_host(os.environ.get("OLLAMA_HOST", ""))
     serve_double(["ollama", "--host", host, "--port", str(port)])

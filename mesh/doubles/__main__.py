@@ -1,4 +1,4 @@
-"""`python -m doubles cloud|ollama|qdrant [--host H] [--port P]`."""
+"""`python -m mesh.doubles cloud|ollama|qdrant [--host H] [--port P]`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from doubles import BANNER
-from doubles.serve import serve
+from mesh.doubles import BANNER
+from mesh.doubles.serve import serve
 
 
 def _cloud() -> web.Application:
-    from doubles.cloud import build
+    from mesh.doubles.cloud import build
 
     return build()
 
 
 def _ollama() -> web.Application:
-    from doubles.ollama import build
-    from doubles.ollama_state import Settings
+    from mesh.doubles.ollama import build
+    from mesh.doubles.ollama_state import Settings
 
     return build(Settings.from_env(dict(os.environ)))
 
 
 def _qdrant() -> web.Application:
-    from doubles.qdrant import Settings, build
+    from mesh.doubles.qdrant import Settings, build
 
     return build(Settings.from_env(dict(os.environ)))
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from aiohttp import web
 
-from doubles import BANNER, openai_api
-from doubles.control import MAX_BODY_BYTES, Asked, Board, add_control
-from doubles.ollama_models import look_up
-from doubles.ollama_state import NO_SUCH, VERSION, Loaded, Memory, Settings, Store
-from doubles.serve import sign
-from doubles.text import Answer, answer, embed, flat, words
-from doubles.wire import Dialect, Frame, Reply, deliver, ndjson, reset
+from mesh.doubles import BANNER, openai_api
+from mesh.doubles.control import MAX_BODY_BYTES, Asked, Board, add_control
+from mesh.doubles.ollama_models import look_up
+from mesh.doubles.ollama_state import NO_SUCH, VERSION, Loaded, Memory, Settings, Store
+from mesh.doubles.serve import sign
+from mesh.doubles.text import Answer, answer, embed, flat, words
+from mesh.doubles.wire import Dialect, Frame, Reply, deliver, ndjson, reset
 
 NAME = "ollama"
 FOR_EVER = "2318-09-03T00:00:00Z"  # what the real server shows for a negative keep_alive, roughly

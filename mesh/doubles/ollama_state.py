@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from doubles.ollama_models import MIB, Model, full_name, look_up
+from mesh.doubles.ollama_models import MIB, Model, full_name, look_up
 
 VERSION = "0.32.15"
 NO_SUCH = "no-such"  # a tag that contains this does not exist in the pretended registry

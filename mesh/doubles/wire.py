@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from doubles.control import Fault
+from mesh.doubles.control import Fault
 
 HANG_SECONDS = 600.0
 """A hung request is dropped after this, so that a forgotten fault cannot hold connections for ever."""

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from doubles.text import flat, words
+from mesh.doubles.text import flat, words
 
 LOOK_BACK = 20  # content blocks before a mark in which an earlier prefix is still found
 KEPT_PREFIXES = 10_000

@@ -9,12 +9,12 @@ from typing import Any
 
 from aiohttp import web
 
-from doubles import BANNER, anthropic_api, openai_api
-from doubles.control import MAX_BODY_BYTES, Asked, Board, add_control
-from doubles.prefix_cache import Block, PrefixCache, block
-from doubles.serve import sign
-from doubles.text import flat, words
-from doubles.wire import Dialect, Reply, deliver
+from mesh.doubles import BANNER, anthropic_api, openai_api
+from mesh.doubles.control import MAX_BODY_BYTES, Asked, Board, add_control
+from mesh.doubles.prefix_cache import Block, PrefixCache, block
+from mesh.doubles.serve import sign
+from mesh.doubles.text import flat, words
+from mesh.doubles.wire import Dialect, Reply, deliver
 
 PROVIDERS = ("deepseek", "moonshot", "groq", "anthropic")
 MODELS = {
