@@ -93,7 +93,7 @@ def _stack_work(stack: StackRelease, seen: ObservedHost, changes: Iterable[Chang
         if same and any(change.name == service.name and change.verb == "update" for change in services):
             again.add(service.name)
     if any(change.subject == "route" for change in changes):
-        again |= {service.name for service in stack.services}
+        again |= set(stack.rolling.services) if stack.rolling else {service.name for service in stack.services}
     return StackWork(
         stack,
         tuple(file for file in stack.files if file.path in files),
@@ -152,6 +152,9 @@ def bundle(work: HostWork, value_of: Callable[[str], str], *, at: str, by: str) 
             _add(tar, f"{folder}/keep", _lines(each.keep))
             _add(tar, f"{folder}/stale", _lines(each.stale))
             _add(tar, f"{folder}/extra", _lines(each.extra))
+            if each.stack.rolling:
+                rolling = each.stack.rolling
+                _add(tar, f"{folder}/rolling", _lines([" ".join((rolling.before, *rolling.switch)), *rolling.services]))
             _add(tar, f"{folder}/release", _release_head(each.stack, at, by).encode())
             for file in each.files:
                 path = f"new/stacks/{name}/{_relative(each.stack.directory, file.path)}"

@@ -14,6 +14,7 @@ from mesh.errors import MeshError
 from mesh.spec.mesh import Mesh
 from mesh.spec.providers import CloudProvider, Model, OllamaProvider, Price
 from mesh.spec.types import FOREVER, SecretRef
+from mesh.state.deployment import Rolling
 
 API_BASES = {
     "anthropic": "https://api.anthropic.com",
@@ -23,6 +24,9 @@ API_BASES = {
     "openai": "https://api.openai.com/v1",
 }
 """Without a trailing slash: LiteLLM appends paths as they are."""
+GATEWAYS = ("litellm-a", "litellm-b")
+GRACE = "5m"
+"""How long a gateway that is stopped may take to finish the answers that it is giving."""
 DEFAULT_KEEP_ALIVE = 300
 """Seconds, for models that name none: Ollama's own default, said aloud because the server's is set for the embeddings."""
 
@@ -143,11 +147,14 @@ def _refuse_ambiguity(mesh: Mesh) -> None:
 
 
 stack = StackKind(
-    images={"litellm": "ghcr.io/berriai/litellm:v1.106.2"},
+    images={"litellm": "ghcr.io/berriai/litellm:v1.106.2", "front": "haproxy:3.2.24-alpine"},
     port=4000,
     probe="/health/liveliness",
     memory=2 * 1024**3,
     after=("ollama", "caching-proxy"),
+    volumes=("ledger",),
+    rolling=Rolling(GATEWAYS, before="front", switch=("/bin/sh", "/etc/front/switch")),
+    values=lambda _: {"gateways": list(GATEWAYS), "grace": GRACE},
     secrets=secrets,
     files=files,
 )

@@ -25,6 +25,7 @@ from mesh.state.observed import (
     ObservedHost,
     RecordedRelease,
     RecordedService,
+    Unknown,
 )
 from mesh.state.release import release_id
 
@@ -75,7 +76,7 @@ def deployment(root: str = "/opt/mesh") -> Deployment:
             "vm": HostDeployment("vm", "10.0.0.2", root, (database, gateway)),
             "box": HostDeployment("box", "10.0.0.1", root, (ollama, plain), (models,)),
         },
-        Gateway("http://10.0.0.2:4000", "key", ("bulk", "claude"), {"bulk": ("claude",)}),
+        Gateway("http://10.0.0.2:4000", "key", ("bulk", "claude"), {"bulk": ("claude",)}, ("litellm-a", "litellm-b"), "d1"),
     )
 
 
@@ -117,8 +118,11 @@ def ideal(wanted: Deployment) -> Observed:
             {each.name: _recorded(each) for each in host.stacks},
         )
     models = {each.stack: dict.fromkeys(each.tags, "sha256:m") for host in wanted.hosts.values() for each in host.ollamas}
-    gateway = ObservedGateway(wanted.gateway.groups, wanted.gateway.fallbacks) if wanted.gateway else None
-    return Observed(hosts, models, gateway)
+    gateways: dict[str, ObservedGateway | Unknown] = {}
+    if wanted.gateway:
+        listed = ObservedGateway(wanted.gateway.groups, wanted.gateway.fallbacks, wanted.gateway.guard)
+        gateways = dict.fromkeys(wanted.gateway.services, listed)
+    return Observed(hosts, models, gateways)
 
 
 def _recorded(each: StackRelease) -> RecordedRelease:

@@ -253,7 +253,7 @@ def test_stateful_volumes_are_named() -> None:
         "ollama": ("models",),
         "qdrant": ("storage",),
         "open-webui": ("data",),
-        "litellm": (),
+        "litellm": ("ledger",),
     }
 
 
