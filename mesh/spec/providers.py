@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mesh.spec.hosts import Port
-from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec
+from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec, Window
 
 CloudKind = Literal["anthropic", "deepseek", "moonshot", "groq", "openai"]
 
@@ -50,6 +50,11 @@ class CloudProvider(Spec):
         default=60, validate_default=False, description="How long the gateway waits for it before it falls back."
     )
 
+    first_token: Seconds | None = Field(
+        default=None,
+        description="How long a streamed answer may be silent before it falls back; as `timeout` where it is not given.",
+    )
+
     @property
     def local(self) -> bool:
         return False
@@ -58,13 +63,26 @@ class CloudProvider(Spec):
 Provider = Annotated[OllamaProvider | CloudProvider, Field(discriminator="kind")]
 
 
-class Price(Spec):
+class Rates(Spec):
     """US dollars for a million tokens."""
 
     in_: float = Field(alias="in", ge=0)
     out: float = Field(ge=0)
     cache_read: float | None = Field(default=None, ge=0)
     cache_write: float | None = Field(default=None, ge=0)
+
+
+class OffPeak(Rates):
+    """What tokens cost in the provider's quiet hours."""
+
+    windows: tuple[Window, ...] = Field(default=(), description="Every day, in UTC: [16:30-00:30].")
+    weekends: bool = Field(default=False, description="All of Saturday and Sunday (UTC) too.")
+
+
+class Price(Rates):
+    """US dollars for a million tokens."""
+
+    off_peak: OffPeak | None = None
 
 
 class Model(Spec):
