@@ -29,8 +29,8 @@ NO_SUCH = "no-such"  # a model whose name contains this does not exist
 class Cloud:
     """All providers of one double: their faults, calls and prompt caches."""
 
-    def __init__(self) -> None:
-        self.board = Board()
+    def __init__(self, board: Board | None = None) -> None:
+        self.board = board or Board()
         self.cache = PrefixCache()
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -153,9 +153,9 @@ async def _root(_: web.Request) -> web.Response:
     return web.Response(text=text + "".join(f"/{name}\n" for name in PROVIDERS) + json.dumps({"control": "/_double/calls"}))
 
 
-def build() -> web.Application:
+def build(board: Board | None = None) -> web.Application:
     """The application; providers need no registration, every first path segment is one."""
-    cloud = Cloud()
+    cloud = Cloud(board)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     sign(app, "cloud")
     add_control(app, cloud.board, on_reset=cloud.cache.clear)

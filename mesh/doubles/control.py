@@ -24,6 +24,7 @@ class Fault:
     retry_after: float | None = None  # seconds, sent as the `retry-after` header
     after_tokens: int = 0  # a streamed answer: strike after so many tokens; 0 = before the first byte
     times: int | None = None
+    settle_s: float = 0.1  # between the last token and the blow: without it, whether a client still sees the tokens is a race
     delay_ms: int = 0  # milliseconds before anything is answered
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -99,18 +100,22 @@ class Board:
             return HEALTHY
         return self._faults.get(provider, HEALTHY)
 
+    def choose(self, provider: str, body: object) -> Fault:  # noqa: ARG002
+        """The fault of one request: the provider's setting. A board of another kind may go by what the request says."""
+        return self.now(provider)
+
     async def ask(self, request: web.Request, provider: str, work: bool = True) -> Asked:
         """Read and remember one request and use up one of its provider's `times`.
 
         Without `work` (a version, a list) only `refused` applies: a daemon that fails at its work still answers these.
         """
         body, size = await read_json(request)
-        fault = self.now(provider)
+        fault = self.choose(provider, body)
         if not work and fault.kind != "refused":
             fault = HEALTHY
         elif self._left.get(provider, 0) > 0:
             self._left[provider] -= 1
-        self._record(provider, request, body, fault.kind, size)
+        self.record(provider, request, body, fault.kind, size)
         return Asked(provider, body if isinstance(body, dict) else {}, fault)
 
     def reset(self) -> None:
@@ -121,7 +126,7 @@ class Board:
         self._bytes = 0
         self.dropped = 0
 
-    def _record(self, provider: str, request: web.Request, body: object, fault: str, size: int) -> None:
+    def record(self, provider: str, request: web.Request, body: object, fault: str, size: int) -> None:
         model = body.get("model") if isinstance(body, dict) else None
         call = {
             "provider": provider,

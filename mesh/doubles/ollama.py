@@ -53,8 +53,8 @@ def _number(seconds: float) -> int:
 class Ollama:
     """One server: its store of pulled models, its pretended memory, its faults."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.board = Board()
+    def __init__(self, settings: Settings, board: Board | None = None) -> None:
+        self.board = board or Board()
         self.settings = settings
         self.store = Store(settings.models_dir)
         self.memory = Memory(settings)
@@ -273,9 +273,9 @@ def _say(name: str, said: Answer, loaded: Loaded, *, fresh: bool, generate: bool
     return Reply({}, frames(), NDJSON)
 
 
-def build(settings: Settings) -> web.Application:
+def build(settings: Settings, board: Board | None = None) -> web.Application:
     """The application."""
-    server = Ollama(settings)
+    server = Ollama(settings, board)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     sign(app, NAME)
     add_control(app, server.board, only=NAME)

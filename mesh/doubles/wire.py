@@ -16,8 +16,6 @@ from mesh.doubles.control import Fault
 
 HANG_SECONDS = 600.0
 """A hung request is dropped after this, so that a forgotten fault cannot hold connections for ever."""
-SETTLE_SECONDS = 0.1
-"""Between the last token and the cut: without it, whether a client still sees the tokens is a race."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ async def _strike(request: web.Request, response: web.StreamResponse, fault: Fau
     if fault.kind == "hang":
         await asyncio.sleep(HANG_SECONDS)
     if fault.kind in ("hang", "cut"):
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(fault.settle_s)
         hang_up(request)
         return response
     await response.write(dialect.frame(dialect.error(fault.kind)[1]))
