@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +13,9 @@ import pytest
 
 from mesh.cli.main import main
 from mesh.inventory import Inventory
-from mesh.paths import INVENTORY
+from mesh.paths import INVENTORY, PROJECT
 
-from .rig import Answer, Rig, deployment_of, free_port, reference_mesh
+from .rig import Answer, Rig, call, deployment_of, free_port, reference_mesh
 
 
 @pytest.fixture
@@ -85,3 +88,33 @@ def test_a_printed_key_opens_its_routes_and_a_rotated_or_revoked_one_nothing(
 
     log = (gateway.folder / "litellm.log").read_text(errors="replace")
     assert not [key for key in (scanner, guest, rotated) if key in log]
+
+
+def block(language: str, after: str) -> str:
+    """A block of code of docs/clients.md, the first after a heading."""
+    page = (PROJECT / "docs" / "clients.md").read_text()
+    found = re.search(rf"```{language}\n(.*?)```", page[page.index(after) :], re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize(("language", "heading"), [("sh", "### curl"), ("python", "### Python")])
+def test_the_examples_of_the_docs_are_answered(rig: Rig, language: str, heading: str) -> None:
+    interpreter = ["sh", "-c"]
+    if language == "python":  # LiteLLM comes with OpenAI's library
+        python = Path(rig.litellm.command).parent / "python"
+        if not python.exists():
+            pytest.skip("OpenAI's library is in the lab's image only")
+        interpreter = [str(python), "-c"]
+    env = {**os.environ, "MESH_GATEWAY": rig.gateway, "MESH_KEY": rig.value_of("client_laptop_key")}
+    ran = subprocess.run([*interpreter, block(language, heading)], env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "hello" in ran.stdout.lower()
+
+
+def test_claude_codes_way_of_asking_is_answered(rig: Rig) -> None:
+    body = {"model": "write", "max_tokens": 20, "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+    headers = {"authorization": f"Bearer {rig.value_of('client_claude_code_key')}", "anthropic-version": "2023-06-01"}
+    answer = call(rig.gateway, "POST", "/v1/messages?beta=true", body, headers)
+    assert answer.status == 200, answer.text
+    assert "event: message_stop" in answer.text
