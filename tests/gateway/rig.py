@@ -133,6 +133,8 @@ class Rig:
     litellm: Litellm
     value_of: Callable[[str], str] = secret_of
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ledger: Path | None = None
+    """The ledger's file where it is not the gateway's own."""
 
     @property
     def gateway(self) -> str:
@@ -193,7 +195,7 @@ class Rig:
         moved = {"/etc/litellm/config.yaml": str(folder / "gateway/config.yaml"), "litellm": self.litellm.command}
         moved |= {"0.0.0.0": "127.0.0.1", "4000": str(port)}
         command = [*entrypoint, *(moved.get(each, each) for each in definition["command"])]
-        ledger = "/tmp/ledger.db" if self.litellm.image else str(folder / "ledger.db")
+        ledger = "/tmp/ledger.db" if self.litellm.image else str(self.ledger or folder / "ledger.db")
         own = {"PYTHONPATH": str(folder / "gateway"), "MESH_LEDGER": ledger}
         return self.litellm.run(command, {**definition["environment"], **own}, folder)
 

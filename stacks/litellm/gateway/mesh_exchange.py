@@ -54,6 +54,8 @@ class Exchange:
         entry.cache_read = _count(usage.get("cache_read_input_tokens") or details.get("cached_tokens"))
         entry.cache_write = _count(usage.get("cache_creation_input_tokens") or details.get("cache_creation_tokens"))
         entry.cost = math.ceil(float(payload.get("response_cost") or 0) * 1e6 - 1e-6)
+        if not entry.tokens_in and not entry.tokens_out and not entry.cost:  # LiteLLM counts no streams of /v1/completions
+            entry.cost = entry.reserved
         self._settle()
 
     def ended(self, status: int) -> None:

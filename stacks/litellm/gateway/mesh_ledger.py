@@ -260,16 +260,18 @@ def _complete(connection: sqlite3.Connection, entry: Entry) -> None:
 def _check_budget(entry: Entry, limits: Limits, cost: int, held: int) -> None:
     if limits.budget is None or not entry.reserved:  # what costs nothing is not held back
         return
-    said = f"client {entry.client} has a budget of ${limits.budget / 1e6:.2f} a month and has spent ${cost / 1e6:.2f}"
+    said = f"client {entry.client} has a budget of {_dollars(limits.budget)} a month and has spent {_dollars(cost)}"
     if cost >= limits.budget:
         at = datetime.fromtimestamp(entry.time / 1000, UTC)
         renewal = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
         seconds = int((renewal - at).total_seconds()) + 1
         raise RefusedError(402, "client-budget", f"{said}; it renews on {renewal:%Y-%m-%d} at 00:00 UTC", seconds)
     if cost + held >= limits.budget:
-        raise RefusedError(
-            429, "client-budget", f"{said}; the rest, ${held / 1e6:.2f}, is held by its requests that still run", 5
-        )
+        raise RefusedError(429, "client-budget", f"{said}; {_dollars(held)} more is held for its requests that still run", 5)
+
+
+def _dollars(micros: int) -> str:
+    return f"${micros / 1e6:.2f}" if micros >= 1_000_000 else f"${micros / 1e6:.4f}"
 
 
 def _too_fast(entry: Entry, rpm: int, oldest: int) -> RefusedError:
