@@ -43,7 +43,7 @@ def add(folder: Path, name: str, *, routes: str, budget: str | None, rpm: int | 
             if warning.path[:2] == (_SECTION, name):
                 note(f"{style('warning:', 'yellow', 'bold')} {warning.message}; {warning.mend}")
         _say_once(name)
-        note(f"next: `mesh apply` makes it valid{_restarting(edited, secret)}")
+        note(f"next: `mesh apply` makes it valid{_changing(edited, secret)}")
     return EXIT_OK
 
 
@@ -59,7 +59,7 @@ def rotate(folder: Path, name: str, *, quiet: bool) -> int:
     _hand_out(key, quiet=quiet)
     if not quiet:
         _say_once(name)
-        note(f"next: `mesh apply` makes it valid, and ends the old one{_restarting(inventory, secret)}")
+        note(f"next: `mesh apply` makes it valid, and ends the old one{_changing(inventory, secret)}")
     return EXIT_OK
 
 
@@ -81,12 +81,12 @@ def revoke(folder: Path, name: str, *, force: bool) -> int:
             if users:
                 what = f"{', '.join(users)} uses the key of client {name}, so it stays"
                 raise MeshError(what, where=f"secret:{secret}", mend=mend)
-        restarting = _restarting(inventory, secret)
+        changing = _changing(inventory, secret)
         _write(file, edited)
         if held.values.pop(secret, None) is not None:
             held.save()
     note(f"revoked client {name}: it is out of {file}, and secret:{secret} is gone")
-    note(f"{style('until `mesh apply` the key still works', 'yellow')}{restarting}")
+    note(f"{style('until `mesh apply` the key still works', 'yellow')}{changing}")
     return EXIT_OK
 
 
@@ -265,8 +265,8 @@ def _say_once(name: str) -> None:
     note(f"The key is shown this once. If it is lost: mesh client rotate {name}")
 
 
-def _restarting(inventory: Inventory, secret: str) -> str:
-    """`, and restarts litellm on vm-docker`: the stacks that hold the secret. Empty where the spec does not compile."""
+def _changing(inventory: Inventory, secret: str) -> str:
+    """`; it changes litellm on vm-docker`: the stacks that hold the secret. Empty where the spec does not compile."""
     try:
         deployment = inventory.deployment(preview=True)
     except MeshError:
@@ -277,4 +277,4 @@ def _restarting(inventory: Inventory, secret: str) -> str:
         for stack in host.stacks
         if any(secret in file.secret_names for file in stack.files)
     ]
-    return f"; it restarts {', '.join(stacks)}" if stacks else ""
+    return f"; it changes {', '.join(stacks)}" if stacks else ""
