@@ -130,12 +130,12 @@ def _sound(path: Path) -> bool:
 def _take_over(broken: Path, connection: sqlite3.Connection) -> int:
     """Copy the rows that can be read, from both ends up to the broken page, and count the money anew."""
     rows: dict[int, Row] = {}
+    sums: list[Row] = []
     with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(broken, durable=False)) as source:
         for order in ("ASC", "DESC"):
             with contextlib.suppress(sqlite3.Error):
                 for row in source.execute(f"SELECT id, {COLUMNS} FROM requests NOT INDEXED ORDER BY id {order}"):
                     rows[row[0]] = row[1:]
-        sums: list[Row] = []
         with contextlib.suppress(sqlite3.Error):
             sums = list(source.execute("SELECT client, month, cost, held FROM spent"))
     if not rows and not sums:
