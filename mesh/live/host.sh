@@ -191,9 +191,13 @@ up_and_wait() { # SECONDS [SERVICE...]: the services are made anew although Comp
 
 # rolling: work/rolling holds the service before the others with its switch on the first line, the others below
 
+container_of() { # SERVICE: its running container
+    "$docker" ps -q --filter "label=com.docker.compose.project=$stack" --filter "label=com.docker.compose.service=$1" | head -n 1
+}
+
 service_state() { # SERVICE: running, or running/healthy, or nothing
-    id=$("$docker" ps -q --filter "label=com.docker.compose.project=$stack" --filter "label=com.docker.compose.service=$1") &&
-        [ -n "$id" ] && "$docker" inspect --format '{{.State.Status}}{{with .State.Health}}/{{.Status}}{{end}}' "$id"
+    id=$(container_of "$1") && [ -n "$id" ] &&
+        "$docker" inspect --format '{{.State.Status}}{{with .State.Health}}/{{.Status}}{{end}}' "$id"
 }
 
 rolls() { # whether its services are changed one after the other: where nothing stands before them yet, nothing is lost
@@ -224,6 +228,10 @@ roll() { # [SERVICE...]: as above, and the others are not touched while one is m
             [ "$name" != "$each" ] || again=--force-recreate
         done
         switch drain "$each" || echo "$each was not drained" >>"$log"
+        case $(service_state "$each") in
+        '' | running/healthy) ;;
+        *) quietly "$docker" stop -t 10 "$(container_of "$each")" ;; # nobody is served: one that just starts may be deaf to a stop
+        esac
         # shellcheck disable=SC2086
         compose up --detach --no-deps --wait --wait-timeout "$seconds" $again "$each" && switch ready "$each" || return 1
     done
