@@ -183,6 +183,28 @@ def ask(
 
 
 @app.command()
+def drill(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    on: Annotated[
+        Literal["auto", "host", "local"], typer.Option(help="Docker of the gateway's host or of this machine; auto: what can.")
+    ] = "auto",
+    litellm: Annotated[
+        str | None, typer.Option("--with", metavar="COMMAND", show_default=False, help="An installed `litellm`, without Docker.")
+    ] = None,
+    hang_limit: Annotated[float, typer.Option(min=2, help="Seconds that a hang may take; longer timeouts are scaled.")] = 20,
+    json: Json = False,
+) -> int:
+    """Prove fallbacks and privacy beside doubles.
+
+    The rendered gateway, every fault on every route and every leak, compared with the spec. Exit 0: green, 1: red.
+    """
+    from mesh.cli.drill import run
+
+    return run(_folder(ctx, inventory), on=on, litellm=litellm, hang_limit=hang_limit, as_json=json)
+
+
+@app.command()
 def lock(ctx: typer.Context, inventory: Dir = None) -> int:
     """Pin every image by digest in images.lock."""
     from mesh.cli.lock import run

@@ -128,7 +128,7 @@ def _chunks(
 
     yield Frame(chunk({"role": "assistant", "content": ""}))
     if "reasoning_content" in message:
-        yield Frame(chunk({"reasoning_content": message["reasoning_content"]}))
+        yield Frame(chunk({"reasoning_content": message["reasoning_content"]}), token=True)
     for piece in said.pieces:
         yield Frame(chunk({"content": piece}), token=True)
     for number, call in enumerate(message.get("tool_calls", [])):

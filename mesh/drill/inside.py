@@ -72,8 +72,9 @@ async def _send_all(session: aiohttp.ClientSession, script: dict[str, Any], log:
     """Requests that wait for a hanging provider all at once, the others a few at a time."""
     few = asyncio.Semaphore(script["abreast"])
 
-    async def one(request: dict[str, Any]) -> None:
+    async def one(request: dict[str, Any], after: float = 0.0) -> None:
         if request["waits"]:
+            await asyncio.sleep(after)
             outcome = await _send(session, script["gateway"], request)
         else:
             async with few:
@@ -85,7 +86,8 @@ async def _send_all(session: aiohttp.ClientSession, script: dict[str, Any], log:
     for each in requests:  # LiteLLM imports what it needs with the first request of a kind, and meanwhile answers nobody
         if each["first"]:
             await one(each)
-    await asyncio.gather(*(one(each) for each in requests if not each["first"]))
+    later = [each for each in requests if not each["first"]]
+    await asyncio.gather(*(one(each, number * script["apart"]) for number, each in enumerate(later)))
 
 
 async def _send(session: aiohttp.ClientSession, gateway: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +109,7 @@ async def _send(session: aiohttp.ClientSession, gateway: str, request: dict[str,
         seen["ended"] = "timeout"
     except (aiohttp.ClientError, OSError) as error:
         seen["why"] = f"{type(error).__name__}: {error}"
-    seen["text"] = seen["text"][:TEXT_KEPT]
+    seen["text"] = seen["text"][: request.get("keep", TEXT_KEPT)]
     return {**seen, "seconds": round(time.monotonic() - began, 3)}
 
 

@@ -1,6 +1,7 @@
 """What the spec promises for each case of the drill: who is asked, who answers, how it ends, how long it may take. Pure.
 
-The promises are honest about what LiteLLM (1.106.2) cannot do: after the first token of a stream nothing falls back.
+The promises are honest about what LiteLLM (1.106.2) cannot do: after the first token of a stream nothing falls back, and of
+the providers' errors for a prompt that is too long, or refused, it recognises some.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Literal
 from mesh.drill.cases import Case
 from mesh.spec.mesh import Mesh
 
-SLACK = 5.0
+SLACK = 8.0
 """Seconds that a case may take beyond its timeouts: hundreds of requests share two cores. A retry shows as a further call."""
 EARLY = 0.8
 """Share of a timeout before which giving up is too early: the rendered timeout would be shorter than the spec's."""
+
+RETRIED = ("refused", "500", "429", "hang", "cut")
 
 Ending = Literal["whole", "error", "broken"]
 
@@ -38,25 +41,46 @@ class Promise:
 
 def promise(mesh: Mesh, case: Case, shown: Mapping[str, float]) -> Promise:
     """shown: by model, by how much its provider's timeout is multiplied on the stage (1 where it is as it is)."""
-    chain, struck = mesh.routes[case.route].chain, set(case.struck(mesh))
+    struck, (turns, reason) = set(case.struck(mesh)), _turns(mesh, case)
     asked: list[str] = []
     waited = 0.0
-    for model, group in zip(chain, case.targets(mesh), strict=True):
+    for model, group in turns:
         asked.append(group)
         if group not in struck:
-            why = (
-                "healthy" if len(asked) == 1 else f"{', '.join(chain[: len(asked) - 1])} failed before a token: the next answers"
-            )
-            return Promise(tuple(asked), model, "whole", waited * EARLY, waited + SLACK, why)
+            return Promise(tuple(asked), model, "whole", waited * EARLY, waited + SLACK, reason if len(asked) > 1 else "healthy")
         if case.endpoint.stream and case.fault.double.startswith("cut:"):
             why = "after the first token nothing falls back: the client keeps the tokens and is told of the break"
             return Promise(tuple(asked), None, "broken", 0.0, SLACK, why)
         if case.fault.hangs:
             waited += timeout(mesh, model) * shown.get(model, 1.0)
-    why = "an error, because no target is left" if len(chain) > 1 else "an error, because the route has one target"
-    if mesh.routes[case.route].privacy == "local":
-        why += " in the building"
-    return Promise(tuple(asked), None, "error", waited * EARLY, waited + SLACK, why)
+    return Promise(tuple(asked), None, "error", waited * EARLY, waited + SLACK, f"{reason}; nobody is left, so an error")
+
+
+def _turns(mesh: Mesh, case: Case) -> tuple[list[tuple[str, str]], str]:
+    """Models and their groups in the order in which they get their turn under this fault, and why."""
+    chain = mesh.routes[case.route].chain
+    turns = list(zip(chain, case.targets(mesh), strict=True))
+    first, *others = turns
+    known = _recognised(mesh, case)
+    if case.fault.double == "context" and known:
+        context = mesh.models[first[0]].context or 0
+        larger = [turn for turn in others if (mesh.models[turn[0]].context or context + 1) > context]
+        return [first, *larger], "a prompt that is too long goes on to models with a larger context"
+    if case.fault.double == "content_policy" and known:
+        elsewhere = [turn for turn in others if mesh.models[turn[0]].at != mesh.models[first[0]].at]
+        return [first, *elsewhere], "a refused prompt goes on to other providers"
+    if len(chain) == 1 and not mesh.is_local(chain[0]) and case.fault.double.partition(":")[0] in RETRIED:
+        return [first, first], "a cloud model that has no fallback is asked twice"
+    return turns, "whoever fails before a token is followed by the next of the chain"
+
+
+def _recognised(mesh: Mesh, case: Case) -> bool:
+    """Whether LiteLLM reads the first provider's 400 as what it is; where not, the whole chain gets its turn."""
+    kind = mesh.providers[mesh.models[mesh.routes[case.route].to].at].kind
+    native = case.endpoint.path == "/v1/messages"
+    if case.fault.double == "context":
+        return kind in ("anthropic", "openai") or (kind == "deepseek" and not native)
+    return kind in ("anthropic", "openai", "groq")
 
 
 def timeout(mesh: Mesh, model: str) -> float:

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from mesh.drill.cases import Case, cases
 from mesh.drill.leaks import Leak, leaks
 from mesh.drill.loopback import Hear
-from mesh.drill.script import script
+from mesh.drill.script import LISTING, script
 from mesh.drill.stage import Stage, build_stage
-from mesh.drill.verdict import Verdict, judge_case, judge_leak, judge_unmarked
+from mesh.drill.verdict import Verdict, judge_case, judge_leak, judge_listing, judge_unmarked
 from mesh.spec.mesh import Mesh
 from mesh.state.deployment import Deployment
 
@@ -48,6 +48,7 @@ class Drill:
     seconds: float = 0.0
     start: float = 0.0
     missing: int = 0
+    front: bool = False
 
     @property
     def red(self) -> list[Verdict]:
@@ -83,13 +84,16 @@ def drill(
     )
     walk: dict[str, Case] = {each.id: each for each in cases(mesh) if only(each.id)}
     tries: dict[str, Leak] = {each.id: each for each in leaks(mesh, stage) if only(each.id)}
-    found = Drill(place.name, stage.exchanged, len(walk) + len(tries))
+    found = Drill(place.name, stage.exchanged, len(walk) + len(tries) + 1, front=place.front)
 
     def hear(event: dict[str, Any]) -> None:
         if event["event"] == "ready":
             found.start = event["seconds"]
         elif event["event"] == "outcome" and event["id"] in walk:
             found.verdicts.append(judge_case(mesh, stage, walk[event["id"]], event))
+        elif event["event"] == "outcome" and event["id"] == LISTING:
+            assert deployment.gateway is not None
+            found.verdicts.append(judge_listing(deployment.gateway, event))
         elif event["event"] == "outcome":
             found.verdicts.append(judge_leak(stage, tries[event["id"]], event))
         elif event["event"] == "end":
@@ -98,6 +102,6 @@ def drill(
 
     play = script(mesh, stage, walk.values(), tries.values(), gateway=place.gateway, host=place.listen, ready=READY)
     place.perform(stage, play, hear)
-    found.missing = len(walk) + len(tries) - len({each.id for each in found.verdicts} & {*walk, *tries})
+    found.missing = len({*walk, *tries, LISTING} - {each.id for each in found.verdicts})
     found.seconds = time.monotonic() - began
     return found

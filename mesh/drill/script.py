@@ -12,14 +12,20 @@ from mesh.drill.promise import promise
 from mesh.drill.stage import Stage
 from mesh.spec.mesh import Mesh
 
-ABREAST = 8
+ABREAST = 6
 """Requests at a time, those that wait for a hanging provider aside. Two cores answer no faster with more."""
+APART = 0.5
+"""Seconds between two requests that wait for a hanging provider: forty timeouts at one moment would stall the gateway."""
 START = 150.0
 """Seconds that the gateway may take to start on a small machine."""
 SETTLE = 0.05
 """Seconds after an answer before its calls are counted: one that comes later is a retry nobody waits for."""
 MASTER = MASTER_KEY.name
 """Its bearer may use every route, without a budget: the walk is about routes. The leaks are tried with the clients' keys."""
+LISTING = "listing"
+"""Id of the request by which the gateway tells its groups and their fallbacks."""
+LEAK_LIMIT = 30.0
+"""Seconds until an attempt of a leak is given up."""
 PATIENCE = 10.0
 """Seconds beyond the promise until a request is given up."""
 
@@ -42,13 +48,18 @@ def script(
             }
         )
     requests.sort(key=lambda each: not each["waits"])
-    requests += [{"id": leak.id, **leak.request, "limit": 30.0, "waits": False, "first": False} for leak in leaks]
+    requests += [{"id": leak.id, **leak.request, "limit": LEAK_LIMIT, "waits": False, "first": False} for leak in leaks]
+    requests.append(
+        {"id": LISTING, "method": "GET", "path": "/v1/models?include_metadata=true", "body": None}
+        | {"headers": {"authorization": f"Bearer {master}"}, "limit": LEAK_LIMIT, "waits": False, "first": False, "keep": 10**6}
+    )
     return {
         "gateway": gateway,
         "ready": ready,
         "start": START,
         "host": host,
         "abreast": ABREAST,
+        "apart": APART,
         "settle": SETTLE,
         "known": {**stage.secrets, **CANARIES},
         "parts": [{"group": each.group, "plays": each.plays, "model": each.model, "port": each.port} for each in stage.entries],

@@ -6,6 +6,7 @@ What is exchanged is listed in `Stage.exchanged`, and the drill prints it. Pure:
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -19,6 +20,7 @@ from mesh.spec.mesh import Mesh
 from mesh.state.deployment import Deployment, Service, StackRelease
 
 CONFIG = "gateway/config.yaml"
+POLICY = "gateway/policy.json"
 KIND = "litellm"
 OLLAMA_PREFIXES = ("ollama", "ollama_chat", "hosted_vllm")
 
@@ -104,6 +106,7 @@ def build_stage(
         f"os.environ/{line.partition('=')[0]}": name for name in secrets for line in _lines(files) if secrets[name] in line
     }
     entries = []
+    moved: dict[str, str] = {}
     scaled: dict[str, str] = {}
     for number, item in enumerate(config["model_list"]):
         params = item["litellm_params"]
@@ -114,6 +117,8 @@ def build_stage(
         port = first_port + number
         entries.append(Entry(item["model_name"], plays, model, port, inside, variables.get(str(params.get("api_key")), "")))
         params["api_base"] = f"http://{doubles}:{port}{'' if plays == 'ollama' else '/' + plays}{old.path}"
+        if inside:
+            moved[f"http://{doubles}:{port}"] = f"{old.scheme}://{old.netloc}"
         of_spec = mesh.routes[item["model_name"]].to if item["model_name"] in mesh.routes else item["model_name"]
         if of_spec in shown:
             for name in ("timeout", "stream_timeout"):
@@ -125,14 +130,23 @@ def build_stage(
             )
     # A provider that answered 401 or 429 is left alone for a while: right on the host, but here hundreds of cases share it.
     config.setdefault("router_settings", {})["disable_cooldowns"] = True
+    files[POLICY] = _policy(files[POLICY], moved)
     files[CONFIG] = dump_compose(config).encode()
     exchanged = (
         "model_list[].litellm_params.api_base: a double for each entry (a caching proxy before a provider is left out)",
+        "policy.json local_bases: the addresses of the doubles that play the mesh's own Ollamas",
         "secrets/env: made-up keys in place of all secrets",
         "router_settings.disable_cooldowns: true, so that no case changes the next one",
         *(f"model_list[].litellm_params.timeout and stream_timeout: {each}" for each in scaled.values()),
     )
     return Stage(release, files, tuple(entries), secrets, shown, exchanged, front)
+
+
+def _policy(content: bytes, moved: Mapping[str, str]) -> bytes:
+    """The guard's policy, with each Ollama that it knows by the doubles that play it."""
+    policy = json.loads(content)
+    policy["local_bases"] = sorted(double for double, real in moved.items() if real in policy["local_bases"])
+    return json.dumps(policy, indent=2, sort_keys=True).encode()
 
 
 def _relative(release: StackRelease, path: str) -> str:

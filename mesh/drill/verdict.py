@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,13 +14,17 @@ from mesh.drill.leaks import Leak
 from mesh.drill.promise import Promise, promise
 from mesh.drill.stage import Stage
 from mesh.spec.mesh import Mesh
+from mesh.state.deployment import Gateway
 
 _ADDRESS = re.compile(r"^https?://")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One case of the walk, or one attempt of a leak. wrong: what differs from the promise, empty where nothing does."""
+    """One case of the walk, or one attempt of a leak.
+
+    subject: the route, or the kind of leak, which `leak` holds as well. wrong: what differs from the promise.
+    """
 
     id: str
     subject: str
@@ -29,6 +34,8 @@ class Verdict:
     status: int
     seconds: float
     asked: tuple[str, ...]
+    why: str = ""
+    leak: str | None = None
 
 
 def judge_case(mesh: Mesh, stage: Stage, case: Case, came: Mapping[str, Any]) -> Verdict:
@@ -45,7 +52,7 @@ def judge_case(mesh: Mesh, stage: Stage, case: Case, came: Mapping[str, Any]) ->
     if said.model and came["status"] == 200 and said.asked[-1:] == asked[-1:] and not came["text"]:
         wrong.append("the answer is empty")
     what = f"{case.endpoint.name}: {case.fault.name}"
-    return Verdict(case.id, case.route, what, _words(said), tuple(wrong), came["status"], came["seconds"], asked)
+    return Verdict(case.id, case.route, what, _words(said), tuple(wrong), came["status"], came["seconds"], asked, said.why)
 
 
 def judge_leak(stage: Stage, leak: Leak, came: Mapping[str, Any]) -> Verdict:
@@ -54,12 +61,35 @@ def judge_leak(stage: Stage, leak: Leak, came: Mapping[str, Any]) -> Verdict:
     clouds = {each.group for each in stage.entries if not each.local}
     wrong = []
     for group in dict.fromkeys(asked):
-        if group not in leak.may_ask and leak.kind != "headers":
+        if group not in leak.may_ask:
             wrong.append(f"it reached {group}{', which is outside the building' if group in clouds else ''}")
     if came["status"] not in leak.want:
         wrong.append(f"the gateway answered {came['status'] or came.get('why') or came['ended']}, not {_wanted(leak)}")
     wrong += [*_strangers(stage, came["calls"]), *_inside(stage, came)]
-    return Verdict(leak.id, leak.kind, leak.what, _wanted(leak), tuple(wrong), came["status"], came["seconds"], asked)
+    return Verdict(
+        leak.id, leak.kind, leak.what, _wanted(leak), tuple(wrong), came["status"], came["seconds"], asked, leak=leak.kind
+    )
+
+
+def judge_listing(gateway: Gateway, came: Mapping[str, Any]) -> Verdict:
+    """The groups and fallbacks that the gateway has in memory: what no case walks through shows here."""
+    wrong = []
+    try:
+        data = json.loads(came["text"])["data"]
+        listed = {each["id"]: tuple(each.get("metadata", {}).get("fallbacks") or ()) for each in data}
+    except (ValueError, KeyError, TypeError):
+        wrong.append(f"the gateway does not list its groups: {_how(came)}")
+    else:
+        for group in sorted({*listed, *gateway.groups}):
+            promised, has = gateway.fallbacks.get(group, ()), listed.get(group)
+            if group not in gateway.groups:
+                wrong.append(f"{group} is a group that the spec does not have")
+            elif has is None:
+                wrong.append(f"{group} is missing")
+            elif has != promised:
+                wrong.append(f"{group} falls back to {' > '.join(has) or 'nothing'}, not to {' > '.join(promised) or 'nothing'}")
+    what = "groups and fallbacks as the gateway lists them"
+    return Verdict("listing", "listing", what, "those of the spec", tuple(wrong), came["status"], came["seconds"], ())
 
 
 def judge_unmarked(stage: Stage, calls: Iterable[Mapping[str, Any]]) -> tuple[Verdict, ...]:
