@@ -148,6 +148,11 @@ case "$*" in
 "ps -aq"*)
     [ ! -e "$here/dead" ] || {{ cat "$here/dead" >&2; exit 1; }}
     cat "$here/ids" 2>/dev/null || : ;;
+"ps -q "*)
+    for service in "$here"/state-*; do
+        case "$*" in *"service=${{service##*/state-}}") echo "${{service##*/}}" ;; esac
+    done ;;
+"inspect --format {{{{.State.Status"*) for word; do :; done; cat "$here/$word" ;;
 "inspect --type container"*)
     if [ -e "$here/vanish" ]; then rm "$here/vanish"; echo 'Error: No such container: gone' >&2; exit 1; fi
     cat "$here/containers" ;;
