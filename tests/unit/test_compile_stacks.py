@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -326,3 +327,18 @@ def test_off_peak_prices_are_given_by_the_hour() -> None:
         "output_cost_per_token": 6e-07,
         "windows": [{"hours_utc": ["00:00-00:00"], "weekdays": ["sat", "sun"]}],
     }
+
+
+def test_the_front_serves_the_paths_of_the_edge_and_no_other() -> None:
+    release = stack(compiled(), "litellm")
+    front = text(release, "front/haproxy.cfg")
+    served = {path for line in front.splitlines() if "acl served path" in line for path in line.split()[3:]}
+    posted = re.findall(r'^    "(/[a-z/]+)": \(_?', text(release, "gateway/mesh_request.py"), re.MULTILINE)
+    own = {"/models", "/v1/models", "/health/liveliness", "/mesh/guard", "/mesh/ledger"}
+    assert served == {prefix + path for prefix in ("", "/v1") for path in posted} | own
+
+
+def test_the_front_never_sends_a_request_twice() -> None:
+    front = text(stack(compiled(), "litellm"), "front/haproxy.cfg")
+    assert "retry-on conn-failure #" in front
+    assert "option http-server-close" in front
