@@ -18,7 +18,10 @@ SLACK = 8.0
 EARLY = 0.8
 """Share of a timeout before which giving up is too early: the rendered timeout would be shorter than the spec's."""
 
-RETRIED = ("refused", "500", "429", "hang", "cut")
+RETRIED = ("500", "429", "hang", "cut")
+"""Faults after which a cloud model without a fallback is asked once more. (A refused one too, which counts as one turn.)"""
+RETRY = 8.0
+"""Seconds that LiteLLM may wait before that: as long as the provider's retry-after says, and some."""
 
 Ending = Literal["whole", "error", "broken"]
 
@@ -43,17 +46,17 @@ def promise(mesh: Mesh, case: Case, shown: Mapping[str, float]) -> Promise:
     """shown: by model, by how much its provider's timeout is multiplied on the stage (1 where it is as it is)."""
     struck, (turns, reason) = set(case.struck(mesh)), _turns(mesh, case)
     asked: list[str] = []
-    waited = 0.0
+    waited, slack = 0.0, SLACK + (RETRY if _retried(mesh, case) else 0)
     for model, group in turns:
         asked.append(group)
         if group not in struck:
-            return Promise(tuple(asked), model, "whole", waited * EARLY, waited + SLACK, reason if len(asked) > 1 else "healthy")
+            return Promise(tuple(asked), model, "whole", waited * EARLY, waited + slack, reason if len(asked) > 1 else "healthy")
         if case.endpoint.stream and case.fault.double.startswith("cut:"):
             why = "after the first token nothing falls back: the client keeps the tokens and is told of the break"
             return Promise(tuple(asked), None, "broken", 0.0, SLACK, why)
         if case.fault.hangs:
             waited += timeout(mesh, model) * shown.get(model, 1.0)
-    return Promise(tuple(asked), None, "error", waited * EARLY, waited + SLACK, f"{reason}; nobody is left, so an error")
+    return Promise(tuple(asked), None, "error", waited * EARLY, waited + slack, f"{reason}; nobody is left, so an error")
 
 
 def _turns(mesh: Mesh, case: Case) -> tuple[list[tuple[str, str]], str]:
@@ -69,9 +72,17 @@ def _turns(mesh: Mesh, case: Case) -> tuple[list[tuple[str, str]], str]:
     if case.fault.double == "content_policy" and known:
         elsewhere = [turn for turn in others if mesh.models[turn[0]].at != mesh.models[first[0]].at]
         return [first, *elsewhere], "a refused prompt goes on to other providers"
-    if len(chain) == 1 and not mesh.is_local(chain[0]) and case.fault.double.partition(":")[0] in RETRIED:
+    if _retried(mesh, case):
         return [first, first], "a cloud model that has no fallback is asked twice"
     return turns, "whoever fails before a token is followed by the next of the chain"
+
+
+def _retried(mesh: Mesh, case: Case) -> bool:
+    chain, kind = mesh.routes[case.route].chain, case.fault.double.partition(":")[0]
+    if len(chain) > 1 or mesh.is_local(chain[0]) or kind not in RETRIED:
+        return False
+    # A cut stream of chat completions has begun for LiteLLM, one of messages has not.
+    return kind != "cut" or not case.endpoint.stream or case.endpoint.path == "/v1/messages"
 
 
 def _recognised(mesh: Mesh, case: Case) -> bool:

@@ -17,6 +17,7 @@ from mesh.compile.yamltext import dump_compose, load_compose
 from mesh.drill.promise import timeout
 from mesh.errors import MeshError
 from mesh.spec.mesh import Mesh
+from mesh.spec.providers import CloudProvider
 from mesh.state.deployment import Deployment, Service, StackRelease
 
 CONFIG = "gateway/config.yaml"
@@ -102,9 +103,6 @@ def build_stage(
         edit(config)
     shown = {model: hang_limit / timeout(mesh, model) for model in mesh.models if timeout(mesh, model) > hang_limit}
     local = {urlsplit(each.url).netloc for host in deployment.hosts.values() for each in host.ollamas}
-    variables = {
-        f"os.environ/{line.partition('=')[0]}": name for name in secrets for line in _lines(files) if secrets[name] in line
-    }
     entries = []
     moved: dict[str, str] = {}
     scaled: dict[str, str] = {}
@@ -115,11 +113,11 @@ def build_stage(
         old = urlsplit(str(params.get("api_base") or ""))
         inside = plays == "ollama" and old.netloc in local and not model.endswith("cloud")
         port = first_port + number
-        entries.append(Entry(item["model_name"], plays, model, port, inside, variables.get(str(params.get("api_key")), "")))
+        entries.append(Entry(item["model_name"], plays, model, port, inside, _key(mesh, item["model_name"])))
         params["api_base"] = f"http://{doubles}:{port}{'' if plays == 'ollama' else '/' + plays}{old.path}"
         if inside:
             moved[f"http://{doubles}:{port}"] = f"{old.scheme}://{old.netloc}"
-        of_spec = mesh.routes[item["model_name"]].to if item["model_name"] in mesh.routes else item["model_name"]
+        of_spec = _model(mesh, item["model_name"])
         if of_spec in shown:
             for name in ("timeout", "stream_timeout"):
                 if name in params:
@@ -153,5 +151,13 @@ def _relative(release: StackRelease, path: str) -> str:
     return str(PurePosixPath(path).relative_to(release.directory))
 
 
-def _lines(files: Mapping[str, bytes]) -> list[str]:
-    return files.get("secrets/env", b"").decode().splitlines()
+def _model(mesh: Mesh, group: str) -> str:
+    """The spec's model behind a group: a route's own, or the fallback target of that name."""
+    return mesh.routes[group].to if group in mesh.routes else group
+
+
+def _key(mesh: Mesh, group: str) -> str:
+    """By the spec, not by the rendered file, which may be wrong."""
+    model = mesh.models.get(_model(mesh, group))
+    provider = mesh.providers[model.at] if model else None
+    return provider.key.name if isinstance(provider, CloudProvider) and provider.key else ""

@@ -16,6 +16,8 @@ from mesh.drill.promise import promise
 from mesh.drill.script import script
 from mesh.drill.stage import build_stage
 from mesh.drill.verdict import judge_case, judge_leak, judge_unmarked
+from mesh.paths import INVENTORY
+from mesh.spec.mesh import Mesh
 
 
 def case(wanted: str) -> Case:
@@ -49,6 +51,18 @@ def outcome(*asked: str, **more: Any) -> dict[str, Any]:
 def test_a_case_is_promised_what_the_spec_says(wanted: str, asked: tuple[str, ...], model: str | None, ending: str) -> None:
     said = promise(reference()[0], case(wanted), {})
     assert (said.asked, said.model, said.ending) == (asked, model, ending)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [("500", 2), ("429-retry-after", 2), ("401", 1), ("hang", 2), ("context-too-long", 1), ("none", 1)],
+)
+def test_a_cloud_route_without_a_fallback_is_promised_one_more_try_of_what_may_pass(wanted: str, asked: int) -> None:
+    data = load_compose((INVENTORY / "mesh.yaml").read_text(encoding="utf-8"))
+    data["routes"]["solo"] = {"to": "claude"}
+    mesh = Mesh.model_validate(data)
+    found = next(each for each in cases(mesh) if each.id == f"solo/chat/{wanted}")
+    assert promise(mesh, found, {}).asked == ("solo",) * asked
 
 
 def test_no_case_of_a_private_route_is_promised_a_model_outside_the_building() -> None:
