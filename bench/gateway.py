@@ -10,6 +10,7 @@ Bars: median at most 10 % above plain; p95 of a fallback after a refused upstrea
 from __future__ import annotations
 
 import platform
+import random
 import re
 import shutil
 import statistics
@@ -79,12 +80,13 @@ def timed(ask: Callable[[], Answer]) -> float:
 
 
 def in_turn(tasks: dict[str, Callable[[], Answer]], count: int) -> dict[str, list[float]]:
-    """Milliseconds of `count` requests of each, A B A B, after a warm-up."""
+    """Milliseconds of `count` requests of each, in rounds of one each, after a warm-up."""
+    order = random.Random(1)
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for round_ in range(count + 20):
-        for name, task in tasks.items():
+        for name in order.sample(list(tasks), len(tasks)):  # the one after itself would find warm caches
             time.sleep(PAUSE)
-            took = timed(task)
+            took = timed(tasks[name])
             if round_ >= 20:
                 times[name].append(took)
     return times
