@@ -118,7 +118,7 @@ def test_an_anonymous_token_is_fetched_where_the_registry_says(inventory: Path, 
     registry.token = "pull-token"
     (inventory / "mesh.yaml").write_text(
         SMALL_SPEC
-        + f"images: {{litellm: '127.0.0.1:{registry.server_port}/litellm:1.0', ollama: 'x/y:1@{FIRST}', front: 'x/z:1@{FIRST}'}}\n"
+        + f"images: {{litellm: '127.0.0.1:{registry.server_port}/litellm:1.0', ollama: 'x/y:1@{FIRST}', front: 'x/z@{FIRST}'}}\n"
     )
     ran = run_mesh("lock", "-C", inventory)
     assert ran.code == 0, ran.err
