@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 
 class Inventory:
-    """One inventory folder."""
+    """One inventory folder. `content`: of mesh.yaml, in place of what is in the file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, content: bytes | None = None) -> None:
         self.dir = folder
+        self.content = content
 
     @cached_property
     def loaded(self) -> LoadedSpec:
         """The spec with the place of everything in its file. Raises SpecInvalid with all findings."""
         from mesh.spec.load import load_spec
 
-        return load_spec(self.dir)
+        return load_spec(self.dir, self.content)
 
     @property
     def mesh(self) -> Mesh:

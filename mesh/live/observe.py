@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mesh.inventory import Inventory
 
 _KINDS = ("host", "models", "loaded", "gateway")
+PICK = "x-mesh-gateway"
+"""Header of a request that picks one gateway, and of the answer that says which it was."""
 
 
 def connect(inventory: Inventory, hosts: Collection[str] = ()) -> dict[str, Session]:
@@ -42,11 +44,11 @@ def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str,
         },
         **{("models", ollama.stack): partial(list_models, ollama) for ollama in ollamas},
         **{("loaded", ollama.stack): partial(list_loaded, ollama) for ollama in ollamas if ollama.on_cards},
-        **({("gateway", ""): partial(list_gateway, wanted, key)} if wanted else {}),
+        **({("gateway", name): partial(list_gateway, wanted, name, key) for name in wanted.services} if wanted else {}),
     }
     found = side_by_side(jobs)
-    hosts, models, loaded, gateway = ({name: it for (kind, name), it in found.items() if kind == each} for each in _KINDS)
-    return Observed(hosts=hosts, models=models, gateway=gateway.get(""), loaded=loaded)  # type: ignore[arg-type]
+    hosts, models, loaded, gateways = ({name: it for (kind, name), it in found.items() if kind == each} for each in _KINDS)
+    return Observed(hosts=hosts, models=models, gateways=gateways, loaded=loaded)  # type: ignore[arg-type]
 
 
 def observe_host(inventory: Inventory, mesh: str, host: HostDeployment, session: Session) -> ObservedHost | Unknown:
@@ -83,16 +85,23 @@ def list_loaded(ollama: OllamaModels) -> tuple[LoadedModel, ...] | Unknown:
         return Unknown(f"{ollama.url}/api/ps does not answer like an Ollama", "is something else on that port?")
 
 
-def list_gateway(gateway: Gateway, key: str) -> ObservedGateway | Unknown:
-    """The groups of the live gateway and the fallbacks of each, in order."""
+def list_gateways(gateway: Gateway, key: str) -> dict[str, ObservedGateway | Unknown]:
+    """What each gateway lists, asked at the same time."""
+    return side_by_side({service: partial(list_gateway, gateway, service, key) for service in gateway.services})
+
+
+def list_gateway(gateway: Gateway, service: str, key: str) -> ObservedGateway | Unknown:
+    """The groups of one live gateway, the fallbacks of each in order, and the guard that it runs."""
+    headers = {"Authorization": f"Bearer {key}", PICK: service}
     try:
-        answer: Any = get_json(f"{gateway.url}/v1/models?include_metadata=true", headers={"Authorization": f"Bearer {key}"})
+        answer: Any = get_json(f"{gateway.url}/v1/models?include_metadata=true", headers=headers, answered_by=(PICK, service))
         listed = {str(group["id"]): tuple(group["metadata"]["fallbacks"] or ()) for group in answer["data"]}
+        guard = str(get_json(f"{gateway.url}/mesh/guard", headers=headers, answered_by=(PICK, service))["guard"])
     except HttpError as error:
         return _unknown(error)
     except (KeyError, TypeError, AttributeError):
         return Unknown(f"{gateway.url}/v1/models does not answer like LiteLLM", "is something else on that port?")
-    return ObservedGateway(tuple(sorted(listed)), {name: fallbacks for name, fallbacks in listed.items() if fallbacks})
+    return ObservedGateway(tuple(sorted(listed)), {name: each for name, each in listed.items() if each}, guard)
 
 
 def _unknown(error: HttpError) -> Unknown:

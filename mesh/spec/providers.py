@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mesh.spec.hosts import Port
-from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec
+from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec, Window
 
 CloudKind = Literal["anthropic", "deepseek", "moonshot", "groq", "openai"]
 
@@ -61,6 +61,11 @@ class CloudProvider(Spec):
         default=60, validate_default=False, description="How long the gateway waits for it before it falls back."
     )
 
+    first_token: Seconds | None = Field(
+        default=None,
+        description="How long a streamed answer may be silent before it falls back; as `timeout` where it is not given.",
+    )
+
     @property
     def local(self) -> bool:
         return False
@@ -69,7 +74,7 @@ class CloudProvider(Spec):
 Provider = Annotated[OllamaProvider | CloudProvider, Field(discriminator="kind")]
 
 
-class Price(Spec):
+class Rates(Spec):
     """US dollars for a million tokens."""
 
     in_: float = Field(alias="in", ge=0)
@@ -98,6 +103,19 @@ class ModelArchitecture(Spec):
     experts: int | None = Field(default=None, ge=2, le=2**16, description="expert_count")
     experts_used: int | None = Field(default=None, ge=1, le=2**16, description="expert_used_count")
     active_bytes: Bytes | None = Field(default=None, description="Weights that a mixture of experts reads for a token.")
+
+
+class OffPeak(Rates):
+    """What tokens cost in the provider's quiet hours."""
+
+    windows: tuple[Window, ...] = Field(default=(), description="Every day, in UTC: [16:30-00:30].")
+    weekends: bool = Field(default=False, description="All of Saturday and Sunday (UTC) too.")
+
+
+class Price(Rates):
+    """US dollars for a million tokens."""
+
+    off_peak: OffPeak | None = None
 
 
 class Model(Spec):

@@ -23,6 +23,12 @@ class Route(Spec):
     fallback: tuple[Name, ...] = ()
     overflow: tuple[Name, ...] = ()
     privacy: Literal["any", "local"] = Field(default="any", description="`local`: nothing of it ever reaches a cloud provider.")
+    context: int | None = Field(
+        default=None, ge=256, description="Tokens of prompt and answer that every model of the route must take."
+    )
+    availability: Literal["best-effort", "promised"] = Field(
+        default="best-effort", description="`promised`: one dead card or provider must not end it."
+    )
     retrieval: Literal["none", "required"] = Field(
         default="none", description="`required`: an error rather than an answer without sources."
     )

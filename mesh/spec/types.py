@@ -84,7 +84,16 @@ def parse_duration(value: Any) -> int:
     raise _refused("duration", value, "a duration", "write a number and s, m, h or d, such as 10m, or `forever`")
 
 
+def parse_window(value: Any) -> str:
+    """`16:30-00:30`, hours of a day; the end is not in it, and may be on the next day."""
+    hour = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+    if isinstance(value, str) and re.fullmatch(f"{hour}-{hour}", value):
+        return value
+    raise _refused("window", value, "a span of a day", "write it as 16:30-00:30")
+
+
 Count = Annotated[int, BeforeValidator(parse_count)]
+Window = Annotated[str, BeforeValidator(parse_window)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
 

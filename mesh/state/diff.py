@@ -124,22 +124,26 @@ def _gateway(
     host, stack = _gateway_stack(deployment)
     if isinstance(observed.hosts.get(host), Unknown | None) or (host, stack) in broken:
         return  # the host says so already; or the gateway starts anew, from its file
-    live = observed.gateway or Unknown("it was not asked")
-    if isinstance(live, Unknown):
-        unknown.append(CannotTell(f"{host}/{stack}", f"its routes cannot be listed: {live.why}", live.mend))
-        return
-    changes += _routes(host, stack, gateway, live)
+    for service in gateway.services:
+        live = observed.gateways.get(service) or Unknown("it was not asked")
+        if isinstance(live, Unknown):
+            unknown.append(CannotTell(f"{host}/{stack}", f"the routes of {service} cannot be listed: {live.why}", live.mend))
+        else:
+            changes += _routes(host, stack, service, gateway, live)
 
 
-def _routes(host: str, stack: str, gateway: Gateway, live: ObservedGateway) -> Iterator[Change]:
+def _routes(host: str, stack: str, service: str, gateway: Gateway, live: ObservedGateway) -> Iterator[Change]:
+    if live.guard != gateway.guard:
+        runs = "no guard" if live.guard in {"", "none"} else "another guard or policy than the spec's"
+        yield Change(host, stack, "route", service, "update", f"the live {service} runs {runs}")
     for group in sorted(set(gateway.groups) | set(live.groups)):
         wanted, has = gateway.fallbacks.get(group, ()), live.fallbacks.get(group, ())
         if group not in live.groups:
-            yield Change(host, stack, "route", group, "create", "the live gateway does not list it")
+            yield Change(host, stack, "route", group, "create", f"the live {service} does not list it")
         elif group not in gateway.groups:
-            yield Change(host, stack, "route", group, "remove", "the live gateway lists it, the spec does not")
+            yield Change(host, stack, "route", group, "remove", f"the live {service} lists it, the spec does not")
         elif wanted != has:
-            why = f"the live gateway falls back to {_chain(has)}, the spec says {_chain(wanted)}"
+            why = f"the live {service} falls back to {_chain(has)}, the spec says {_chain(wanted)}"
             yield Change(host, stack, "route", group, "update", why)
 
 

@@ -100,10 +100,11 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class ObservedGateway:
-    """The live gateway's own list of groups and fallbacks."""
+    """One live gateway's own list of groups and fallbacks, and the digest of the guard that it runs."""
 
     groups: tuple[str, ...]
     fallbacks: Mapping[str, tuple[str, ...]]
+    guard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Observed:
     hosts: Mapping[str, ObservedHost | Unknown] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, str] | Unknown] = field(default_factory=dict)
     """Ollama stack -> tag -> manifest digest"""
-    gateway: ObservedGateway | Unknown | None = None
+    gateways: Mapping[str, ObservedGateway | Unknown] = field(default_factory=dict)
+    """Service that is a gateway -> what it lists"""
     loaded: Mapping[str, tuple[LoadedModel, ...] | Unknown] = field(default_factory=dict)
     """Ollama stack -> what it has in memory; only those that use cards are asked"""
