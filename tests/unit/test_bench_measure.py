@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,11 +15,8 @@ from aiohttp import web
 from clikit import SMALL_SPEC, Ran
 from measurekit import ONE
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
-
-from doubles.ollama import build
-from doubles.ollama_state import Settings
-
+from mesh.doubles.ollama import build
+from mesh.doubles.ollama_state import Settings
 from mesh.errors import MeshError
 from mesh.measure.record import add_measurements, read_measurements, slowed
 from mesh.measure.speed import measure

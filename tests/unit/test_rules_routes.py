@@ -153,7 +153,7 @@ def test_required_retrieval_is_refused_while_nothing_enforces_it(tmp_path: Path)
             " | remove `llama`, declare its context, or promise less",
         ),
         (
-            "routes: {private: {context: 8192}}",
+            "models: {mistral: {context: null}}\nroutes: {private: {context: 8192}}",
             "error[route-context]: routes.private promises 8192 tokens, and `mistral` declares no context"
             " | remove `mistral`, declare its context, or promise less",
         ),
