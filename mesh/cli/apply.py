@@ -9,6 +9,7 @@ from pathlib import Path
 from mesh.cli.look import Look, as_error, beside, look, look_again, names, safe, summary, text
 from mesh.cli.output import confirm, note, print_error
 from mesh.errors import EXIT_ERROR, EXIT_OK, MeshError
+from mesh.state.observed import ObservedHost
 from mesh.state.select import select_hosts
 
 
@@ -20,6 +21,7 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
     for each in seen.plan.unknown:
         print_error(as_error(each))
     if not seen.plan.changes:
+        _release(seen)
         if seen.plan.unknown:
             return EXIT_ERROR
         print("nothing to change")
@@ -28,8 +30,18 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
     if not yes and not confirm("Apply?", otherwise="read the plan, then run it with -y"):
         note("nothing was changed")
         return EXIT_ERROR
+    _release(seen)
     done = _do(seen, stacks)
     return EXIT_OK if done and not seen.plan.unknown else EXIT_ERROR
+
+
+def _release(seen: Look) -> None:
+    """Locks of runs that were killed."""
+    if any(isinstance(host, ObservedHost) and host.lock for host in seen.observed.hosts.values()):
+        from mesh.live.apply import release_dead_locks
+
+        for host, holder in release_dead_locks(seen.inventory, seen.deployment, seen.observed):
+            print(f"{host}: released the lock of an apply that died ({holder})", flush=True)
 
 
 def _do(seen: Look, stacks: Collection[str]) -> bool:

@@ -21,13 +21,13 @@ from functools import partial
 from typing import IO, Any
 
 from mesh.inventory import Inventory
-from mesh.live.holder import who
+from mesh.live.holder import Holder, who
 from mesh.live.parallel import side_by_side
 from mesh.live.remote import Remote
 from mesh.live.ssh import Target, run_script
 from mesh.paths import DEPLOYS, INVENTORY, PROJECT
 from mesh.state.deployment import Deployment
-from mesh.state.observed import Unknown
+from mesh.state.observed import Observed, ObservedHost, Unknown
 
 TICK_SECONDS = 1.0
 _PATIENCE_SECONDS = 10
@@ -136,18 +136,30 @@ def _abort(
     inventory: Inventory, deployment: Deployment, run: str, hosts: Collection[str], listen: Callable[[Event], None]
 ) -> None:
     """End what the run still does on its hosts and release its locks. What cannot be reached is taken over by the next apply."""
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    journal = json.dumps({"run": run, "at": at, "by": who(), "finished": False})
-
-    def one(name: str) -> str | Unknown:
-        spec = inventory.mesh.hosts[name]
-        script = Remote(deployment.hosts[name].root, spec.docker, run).script("abort", journal)
-        return run_script(Target(name, spec, inventory.dir), script)
-
-    for name, answer in side_by_side({name: partial(one, name) for name in hosts}).items():
+    answers = side_by_side({name: partial(_end_run, inventory, deployment, name, run) for name in hosts})
+    for name, answer in answers.items():
         if isinstance(answer, Unknown):
-            listen(
-                Event("failed", name, data={"why": f"its lock may still be held ({answer.why}); the next apply takes it over"})
-            )
+            why = f"its lock may still be held ({answer.why}); the next apply takes it over"
+            listen(Event("failed", name, data={"why": why}))
         else:
             listen(Event("released", name))
+
+
+def release_dead_locks(inventory: Inventory, deployment: Deployment, observed: Observed) -> list[tuple[str, str]]:
+    """End what runs that have provably died left on the hosts. Host and holder of every lock that is free again."""
+    holders = {
+        name: holder
+        for name, host in observed.hosts.items()
+        if isinstance(host, ObservedHost) and (holder := Holder.parse(host.lock)) and holder.dead
+    }
+    answers = side_by_side({name: partial(_end_run, inventory, deployment, name, each.run) for name, each in holders.items()})
+    return [(name, str(holders[name])) for name, answer in answers.items() if not isinstance(answer, Unknown)]
+
+
+def _end_run(inventory: Inventory, deployment: Deployment, host: str, run: str) -> str | Unknown:
+    """Stop a run on one host from outside, whatever it is doing, and release its lock."""
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    journal = json.dumps({"run": run, "at": at, "by": who(), "finished": False})
+    spec = inventory.mesh.hosts[host]
+    script = Remote(deployment.hosts[host].root, spec.docker, run).script("abort", journal)
+    return run_script(Target(host, spec, inventory.dir), script)

@@ -34,7 +34,7 @@ class Holder:
     @property
     def dead(self) -> bool:
         """Whether the run has provably ended: it was on this machine, and its process is gone."""
-        return self.machine == this_machine() and not _exists(self.pid)
+        return self.machine == this_machine() and not _alive(self.pid)
 
 
 def this_run(run: str, since: str) -> Holder:
@@ -60,11 +60,12 @@ def this_machine() -> str:
     return f"{socket.gethostname()}/{space}" if space else socket.gethostname()
 
 
-def _exists(pid: int) -> bool:
+def _alive(pid: int) -> bool:
+    """A process that has ended and that nobody has reaped yet is dead as well."""
     try:
         os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except OSError:  # somebody else's process, or a system without /proc
         return True
-    return True

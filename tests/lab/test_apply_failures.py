@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from labctl import Lab
 
-from tests.lab.small import NO_SUCH_ADDRESS, ROOT, Small
+from tests.lab.small import NO_SUCH_ADDRESS, ROOT, Small, wait
 
 pytestmark = pytest.mark.lab
 SLOW = {"test": ["CMD", "test", "-e", "/ready"], "interval": "1s", "retries": 100}
@@ -88,21 +88,23 @@ def test_an_interrupted_apply_releases_its_lock_and_the_next_one_finishes(small:
     assert small.mesh("drift")[0] == 0
 
 
-def test_a_killed_apply_is_taken_over_by_the_next_one(small: Small) -> None:
-    small.stack("slow", "nas", healthcheck=SLOW)
+def test_a_killed_apply_is_ended_and_finished_by_the_next_one(small: Small) -> None:
+    small.stack("dying", "nas", healthcheck=SLOW)
     process = small.start("apply", "-y")
-    small.until("nas", "docker ps --format '{{.Names}}' | grep -q slow-web-1")
+    small.until("nas", "docker ps --format '{{.Names}}' | grep -q dying-web-1")
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
     for pid in (str(process.pid), *children):
         subprocess.run(["kill", "-9", pid], check=True)
     process.communicate(timeout=30)
-    killed = small.sh("nas", f"cat {ROOT}/lock/holder").split()[0]
+    killed = small.sh("nas", f"cat {ROOT}/lock/holder").strip()
     second = small.start("apply", "-y")
-    small.until("nas", f"! grep -q {killed} {ROOT}/lock/holder")
-    _ready_soon(small, "slow-web-1")
+    wait(
+        lambda: second.poll() is not None or killed not in small.sh("nas", f"cat {ROOT}/lock/holder || true"), 60, "the takeover"
+    )
+    _ready_soon(small, "dying-web-1")
     stdout, stderr = second.communicate(timeout=120)
     assert second.returncode == 0, stdout + stderr
-    assert "took over the lock of an apply that died" in stdout
+    assert f"released the lock of an apply that died ({killed})" in stdout
     assert small.mesh("drift")[0] == 0
 
 

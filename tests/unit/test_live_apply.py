@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from statekit import deployment
+from statekit import deployment, ideal, with_host
 
 import mesh.live.apply as adapter
 from mesh.live.apply import Event, Finished, run_deploys
+from mesh.live.holder import this_run
 from mesh.spec.hosts import Host
 from mesh.state.observed import Unknown
 
@@ -108,3 +111,19 @@ def test_a_host_that_cannot_be_reached_any_more_is_said_to_keep_its_lock(start: 
     with pytest.raises(KeyboardInterrupt):
         start('emit(event="started", host="vm", stack="x"); time.sleep(60)', interrupt)
     assert "the next apply takes it over" in heard[-1].data["why"]
+
+
+def test_only_locks_of_runs_that_have_died_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    living = this_run("living", "t")
+    dead = replace(living, run="dead", pid=ended.pid)
+    scripts: list[tuple[str, str]] = []
+    monkeypatch.setattr(adapter, "run_script", lambda target, script: scripts.append((target.name, script)) or "")
+    inventory: Any = SimpleNamespace(
+        dir=Path("/inventory"), mesh=SimpleNamespace(hosts={name: Host(address="10.0.0.1") for name in ("vm", "box")})
+    )
+    seen = with_host(with_host(ideal(deployment()), "vm", lock=str(dead)), "box", lock=str(living))
+    assert adapter.release_dead_locks(inventory, deployment(), seen) == [("vm", str(dead))]
+    assert [name for name, _ in scripts] == ["vm"]
+    assert "\nrun=dead\n" in scripts[0][1]
