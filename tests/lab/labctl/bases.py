@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.client
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -18,8 +19,6 @@ from labctl.shell import apt_install, run, say, step, tail, unmount_below, wait_
 from mesh.errors import MeshError
 
 HUB = "registry-1.docker.io"
-ARCHIVE = "http://deb.debian.org/debian"
-SECURITY = "http://deb.debian.org/debian-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITES = ("trixie", "bookworm")
 
@@ -28,6 +27,20 @@ NOT_IN_A_SLIM_IMAGE = ("var/cache/apt", "var/lib/apt/lists", *(f"usr/share/{name
 
 def base_tag(suite: str) -> str:
     return f"{PREFIX}/debian:{suite}-slim"
+
+
+def archive() -> str:
+    """The Debian archive: $LAB_DEBIAN_MIRROR, else the one that this machine's apt uses, else debootstrap's own default."""
+    given = os.environ.get("LAB_DEBIAN_MIRROR")
+    if given:
+        return given.rstrip("/")
+    sources = [*Path("/etc/apt").glob("sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    script = Path("/usr/sbin/debootstrap")
+    for file, pattern in [*((each, r"(https?://\S+/debian)/?\s") for each in sources), (script, r'^DEF_MIRROR="(.+)"')]:
+        found = re.search(pattern, file.read_text(errors="replace"), re.MULTILINE) if file.is_file() else None
+        if found:
+            return found[1].rstrip("/")
+    raise MeshError("no Debian archive is known here", where="lab", mend="name one: LAB_DEBIAN_MIRROR=URL bin/lab up")
 
 
 def offline() -> bool:
@@ -93,23 +106,24 @@ def _make(engine: Engine, suite: str, tag: str) -> None:
         programs["debian-archive-keyring"] = "debian-archive-keyring"
     apt_install(programs, f"{tag}, with no container registry within reach,")
     root = cache() / f"debootstrap-{suite}"
-    with step(f"making {tag} from {ARCHIVE} with debootstrap (about 30 s)"):
+    mirror = archive()
+    with step(f"making {tag} from {mirror} with debootstrap (about 30 s)"):
         _remove(root)
         root.mkdir(parents=True)
         # An older debootstrap has no script for a newer suite; bookworm's fits.
         script = next(path for name in (suite, "bookworm") if (path := Path("/usr/share/debootstrap/scripts", name)).exists())
-        run(["debootstrap", "--variant=minbase", f"--keyring={KEYRING}", suite, str(root), ARCHIVE, str(script)])
-        _slim(root, suite)
+        run(["debootstrap", "--variant=minbase", f"--keyring={KEYRING}", suite, str(root), mirror, str(script)])
+        _slim(root, suite, mirror)
         _import(engine, root, tag)
         _remove(root)
 
 
-def _slim(root: Path, suite: str) -> None:
+def _slim(root: Path, suite: str, mirror: str) -> None:
     for folder in NOT_IN_A_SLIM_IMAGE:
         shutil.rmtree(root / folder, ignore_errors=True)
         (root / folder).mkdir(parents=True)
     (root / "etc/apt/sources.list").write_text(
-        f"deb {ARCHIVE} {suite} main\ndeb {ARCHIVE} {suite}-updates main\ndeb {SECURITY} {suite}-security main\n"
+        f"deb {mirror} {suite} main\ndeb {mirror} {suite}-updates main\ndeb {mirror}-security {suite}-security main\n"
     )
     # Package downloads and lists in an image layer are dead weight, as in Debian's own images.
     (root / "etc/apt/apt.conf.d/docker-clean").write_text(
