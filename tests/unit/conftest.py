@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +9,6 @@ import pytest
 from clikit import SMALL_SPEC, Ran
 
 from mesh.cli.main import main
-
-# Under nohup, and in some CI runners, SIGHUP comes in ignored and is inherited by every process that a test starts.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
