@@ -67,10 +67,19 @@ class Inventory:
         return compile_mesh(self.mesh, self.library, self.lock, self.secrets.fingerprint)
 
     @cached_property
-    def _preview(self) -> Deployment:
+    def _preview(self) -> tuple[Deployment, bool]:
+        """What it compiles to as far as the secrets can be had here, and whether that is all the way."""
         from mesh.compile.compiler import compile_mesh
+        from mesh.secrets.store import PLACEHOLDER
 
-        return compile_mesh(self.mesh, self.library, self.lock, self.secrets.placeholder_fingerprint)
+        used: set[str] = set()
+
+        def fingerprint(name: str) -> str:
+            found = self.secrets.placeholder_fingerprint(name)
+            used.add(found)
+            return found
+
+        return compile_mesh(self.mesh, self.library, self.lock, fingerprint), PLACEHOLDER not in used
 
     def deployment(self, *, preview: bool = False) -> Deployment:
         """What every host should be.
@@ -78,7 +87,8 @@ class Inventory:
         preview: a secret that cannot be opened here counts with a placeholder fingerprint, for `mesh render` without the
         key. The digests then differ from those on the hosts, so plan, apply and drift never ask for it.
         """
-        return self._preview if preview else self._deployment
+        compiled, complete = self._preview
+        return compiled if preview or complete else self._deployment
 
 
 def open_inventory(folder: Path) -> Inventory:
