@@ -8,7 +8,7 @@ from pyinfra import host
 
 from deploys.operations import ollama, stacks
 from deploys.run import Run
-from mesh.live.observe import list_gateway, list_models
+from mesh.live.observe import list_gateways, list_models
 from mesh.state.deployment import Deployment
 from mesh.state.diff import diff
 from mesh.state.observed import Observed, ObservedHost
@@ -24,7 +24,7 @@ def work_for(run: Run, seen: ObservedHost) -> HostWork:
     observed = Observed(
         hosts={seen.name: seen},
         models={each.stack: list_models(each) for each in here.ollamas},
-        gateway=list_gateway(gateway, run.inventory.secrets.value(gateway.key)) if gateway else None,
+        gateways=list_gateways(gateway, run.inventory.secrets.value(gateway.key)) if gateway else {},
     )
     secret = run.inventory.secrets.value
     plan = diff(Deployment(run.deployment.mesh, {seen.name: here}, gateway), observed, secret)

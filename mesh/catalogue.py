@@ -1,8 +1,7 @@
-"""What is known about cards, models and images: mesh/data, overlaid by the operator's inventory/catalogue.yaml."""
+"""What is known about cloud models and images: mesh/data/catalogue.yaml, overlaid by the operator's inventory/catalogue.yaml."""
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,19 +54,9 @@ class CatalogueFile(Spec):
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """A graphics card. vram: nominal bytes."""
-
-    name: str
-    vram: int
-
-
-@dataclass(frozen=True, slots=True)
 class Catalogue:
-    """cards: by the spec's name (rtx-4070-ti). weights: bytes of a model's weights by Ollama tag."""
+    """What is known about the ids of cloud models and the versions of images."""
 
-    cards: Mapping[str, Card]
-    weights: Mapping[str, int]
     models: Mapping[CloudKind, Mapping[str, CloudModel]]
     images: Mapping[str, ImageAdvice]
 
@@ -75,12 +64,7 @@ class Catalogue:
     def load(cls, inventory: Path) -> Catalogue:
         """Read mesh/data and, where there is one, the inventory's catalogue.yaml. Raises SpecInvalid for what is wrong in it."""
         known = _known_clouds(inventory / "catalogue.yaml")
-        with (DATA / "gpus.csv").open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            cards = {row["name"].lower().replace(" ", "-"): Card(row["name"], int(row["vram_bytes"])) for row in rows}
-        with (DATA / "models.csv").open(encoding="utf-8", newline="") as file:
-            weights = {row["ollama_tag"]: int(row["blob_bytes"]) for row in csv.DictReader(file)}
-        return cls(cards, weights, known.models, known.images)
+        return cls(known.models, known.images)
 
     def cloud_model(self, kind: CloudKind, model: str) -> CloudModel | None:
         """What is known about an id: the exact entry, else the longest pattern that matches."""
@@ -89,10 +73,6 @@ class Catalogue:
             return known[model]
         patterns = [pattern for pattern in known if "*" in pattern and fnmatch.fnmatchcase(model, pattern)]
         return known[max(patterns, key=len)] if patterns else None
-
-    def weight_of(self, tag: str) -> int | None:
-        """Bytes of the weights behind an Ollama tag; None where they are not known."""
-        return self.weights.get(tag.removesuffix(":latest"))
 
 
 def _known_clouds(override: Path) -> CatalogueFile:

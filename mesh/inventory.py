@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 
 class Inventory:
-    """One inventory folder."""
+    """One inventory folder. `content`: of mesh.yaml, in place of what is in the file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, content: bytes | None = None) -> None:
         self.dir = folder
+        self.content = content
 
     @cached_property
     def loaded(self) -> LoadedSpec:
         """The spec with the place of everything in its file. Raises SpecInvalid with all findings."""
         from mesh.spec.load import load_spec
 
-        return load_spec(self.dir)
+        return load_spec(self.dir, self.content)
 
     @property
     def mesh(self) -> Mesh:
@@ -66,10 +67,19 @@ class Inventory:
         return compile_mesh(self.mesh, self.library, self.lock, self.secrets.fingerprint)
 
     @cached_property
-    def _preview(self) -> Deployment:
+    def _preview(self) -> tuple[Deployment, bool]:
+        """What it compiles to as far as the secrets can be had here, and whether that is all the way."""
         from mesh.compile.compiler import compile_mesh
+        from mesh.secrets.store import PLACEHOLDER
 
-        return compile_mesh(self.mesh, self.library, self.lock, self.secrets.placeholder_fingerprint)
+        used: set[str] = set()
+
+        def fingerprint(name: str) -> str:
+            found = self.secrets.placeholder_fingerprint(name)
+            used.add(found)
+            return found
+
+        return compile_mesh(self.mesh, self.library, self.lock, fingerprint), PLACEHOLDER not in used
 
     def deployment(self, *, preview: bool = False) -> Deployment:
         """What every host should be.
@@ -77,7 +87,8 @@ class Inventory:
         preview: a secret that cannot be opened here counts with a placeholder fingerprint, for `mesh render` without the
         key. The digests then differ from those on the hosts, so plan, apply and drift never ask for it.
         """
-        return self._preview if preview else self._deployment
+        compiled, complete = self._preview
+        return compiled if preview or complete else self._deployment
 
 
 def open_inventory(folder: Path) -> Inventory:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -19,17 +19,23 @@ from mesh.rules import check
 from mesh.rules.world import Published, StackFacts, World
 from mesh.secrets.store import PLACEHOLDER, SALT
 from mesh.spec.mesh import Mesh
+from mesh.state.deployment import Deployment
 
 
 def require_valid(inventory: Inventory) -> None:
     """Raise SpecInvalid when `mesh check` has errors: what every verb asks before it acts on a spec."""
-    findings = validate(inventory)
+    findings = validate(inventory, compiled=lambda: inventory.deployment(preview=True))
     if any(finding.severity == "error" for finding in findings):
         raise SpecInvalid(findings)
 
 
-def validate(inventory: Inventory, today: date | None = None) -> tuple[Finding, ...]:
-    """Every finding about the inventory. Raises SpecInvalid when the spec cannot even be loaded."""
+def validate(
+    inventory: Inventory, today: date | None = None, compiled: Callable[[], Deployment] | None = None
+) -> tuple[Finding, ...]:
+    """Every finding about the inventory. Raises SpecInvalid when the spec cannot even be loaded.
+
+    compiled: gives what the spec compiles to, for verbs that need it anyway. Without it no secret is asked for its value.
+    """
     loaded = inventory.loaded
     kinds = _kinds()
     library, findings = _library(inventory, kinds)
@@ -43,7 +49,7 @@ def validate(inventory: Inventory, today: date | None = None) -> tuple[Finding, 
     world = World(kinds, stacks, secret_names, {SALT: ""} if stacks else {}, locked, catalogue, today or date.today())
     checked = check(loaded, world)
     if not any(finding.severity == "error" and finding.rule != "secret-missing" for finding in (*findings, *checked)):
-        needed, more = _needed_secrets(inventory)
+        needed, more = _needed_secrets(inventory, compiled)
         findings += more
         checked = check(loaded, replace(world, needed_secrets={**world.needed_secrets, **needed}))
     return tuple(sorted_by_place((*findings, *checked)))
@@ -157,12 +163,14 @@ def _locked(inventory: Inventory) -> tuple[frozenset[str], list[Finding]]:
         return frozenset(), [_finding(inventory, "image-lock", error, (), str(inventory.dir / "images.lock"))]
 
 
-def _needed_secrets(inventory: Inventory) -> tuple[dict[str, str], list[Finding]]:
+def _needed_secrets(inventory: Inventory, compiled: Callable[[], Deployment] | None) -> tuple[dict[str, str], list[Finding]]:
     """What the compiled stacks need: secret -> stack. A spec that passed the rules and yet does not compile is a finding."""
     from mesh.compile.compiler import compile_mesh
 
     try:
-        deployment = compile_mesh(inventory.mesh, inventory.library, inventory.lock, lambda _: PLACEHOLDER)
+        deployment = (
+            compiled() if compiled else compile_mesh(inventory.mesh, inventory.library, inventory.lock, lambda _: PLACEHOLDER)
+        )
     except MeshError as error:
         return {}, [_finding(inventory, "stack-compile", error, _path_in(error.where))]
     needed: dict[str, str] = {}

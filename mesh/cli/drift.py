@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from mesh.cli.look import Look, as_data, as_error, beside, count, look, safe, summary, text
+from mesh.cli.look import Look, as_data, as_error, beside, count, look, odd_lines, safe, summary, text
 from mesh.cli.output import note, print_error
 from mesh.cli.plan import exit_code
+from mesh.errors import EXIT_CHANGES, EXIT_OK
+from mesh.measure.record import read_measurements, slowed
+from mesh.state.plan import Deviation
 
 Format = Literal["text", "json", "github", "junit"]
 
@@ -22,20 +25,37 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
     if output:
         print(output)
     if format == "text":
-        for line in beside(seen.plan):
+        for line in (*beside(seen.plan), *_slowed(folder)):
             note(line)
     for each in seen.plan.unknown:
         print_error(as_error(each))
-    return exit_code(seen.plan)
+    return exit_code(seen.plan) or (EXIT_CHANGES if seen.plan.deviations else EXIT_OK)
 
 
 def _text(seen: Look) -> str:
+    odd = "\n".join(odd_lines(seen.plan))
     if seen.plan.changes:
-        return f"{text(seen.plan, seen.deployment)}\n\ndrift: {summary(seen.plan)}"
+        changes = f"{text(seen.plan, seen.deployment)}\n\ndrift: {summary(seen.plan)}"
+        return f"{changes}; {_beyond(seen)}\n{odd}" if odd else changes
+    if odd:
+        return f"{odd}\n\ndrift: {_beyond(seen)}"
     if seen.plan.unknown:
         return ""
     stacks = sum(len(host.stacks) for host in seen.deployment.hosts.values())
     return f"no drift: {count(stacks, 'stack')} on {count(len(seen.deployment.hosts), 'host')} are as the spec says"
+
+
+def _slowed(folder: Path) -> Iterator[str]:
+    """Models whose last recorded speed is well under their best: a driver, a power limit, a hot card, a model that spills."""
+    for latest, best in slowed(read_measurements(folder)):
+        yield safe(
+            f"{latest.host}/{latest.stack}: {latest.model} wrote {latest.tok_s:.1f} tok/s on {latest.taken[:10]},"
+            f" {100 - 100 * latest.tok_s / best.tok_s:.0f} % under the {best.tok_s:.1f} of {best.taken[:10]}"
+        )
+
+
+def _beyond(seen: Look) -> str:
+    return f"{count(len(seen.plan.deviations), 'finding')} that apply cannot mend"
 
 
 def _json(seen: Look) -> str:
@@ -48,6 +68,10 @@ def _github(seen: Look) -> str:
         f"::warning title={_property(f'drift on {change.host}/{change.stack}')}::"
         + _data(f"{change.subject} {change.name} {change.why}")
         for change in seen.plan.changes
+    ]
+    lines += [
+        f"::warning title={_property(f'drift on {each.host}')}::{_data(f'{each.subject} {each.name}: {each.why}; {each.mend}')}"
+        for each in seen.plan.deviations
     ]
     lines += [f"::error title={_property(f'cannot tell: {each.where}')}::{_data(each.why)}" for each in seen.plan.unknown]
     return "\n".join(lines)
@@ -62,8 +86,14 @@ def _property(text: str) -> str:
 
 
 def _junit(seen: Look) -> str:
-    """A suite a host, a case a stack: red for drift, an error for what could not be read."""
+    """A suite a host, a case a stack and one for the cards: red for drift, an error for what could not be read."""
+
     from xml.etree import ElementTree as Xml
+
+    def fail(case: Xml.Element, odd: list[Deviation]) -> None:
+        for each in odd:
+            failure = Xml.SubElement(case, "failure", message=_printable(f"{each.subject} {each.name}: {each.why}"))
+            failure.text = _printable(each.mend)
 
     root = Xml.Element("testsuites", name="mesh drift")
     for host in seen.deployment.hosts.values():
@@ -79,9 +109,13 @@ def _junit(seen: Look) -> str:
             if found:
                 lines = [f"{each.subject} {each.name} {each.why}" for each in found]
                 Xml.SubElement(case, "failure", message=count(len(found), "difference")).text = _printable("\n".join(lines))
+            fail(case, [each for each in seen.plan.deviations if (each.host, each.stack) == (host.name, stack)])
             for each in seen.plan.unknown:
                 if each.where == f"{host.name}/{stack}":
                     Xml.SubElement(case, "error", message=_printable(each.why))
+        if host.cards and not unread:
+            case = Xml.SubElement(suite, "testcase", classname=host.name, name="cards")
+            fail(case, [each for each in seen.plan.deviations if (each.host, each.stack) == (host.name, "")])
         suite.set("tests", str(len(suite)))
         suite.set("failures", str(len(suite.findall("testcase/failure"))))
         suite.set("errors", str(len(suite.findall("testcase/error"))))

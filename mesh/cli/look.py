@@ -98,6 +98,14 @@ def summary(plan: Plan) -> str:
     return f"{count(len(plan.changes), 'change')} on {count(hosts, 'host')}: {parts}"
 
 
+def odd_lines(plan: Plan) -> Iterator[str]:
+    """What is not as the spec says and apply cannot mend: two lines each, the second what to do."""
+    for each in plan.deviations:
+        where = f"{each.host}/{each.stack}" if each.stack else each.host
+        yield safe(f"{style('!', 'red')} {where} {each.subject} {each.name}: {each.why}")
+        yield safe(f"    mend: {each.mend}")
+
+
 def beside(plan: Plan) -> Iterator[str]:
     """What is worth knowing and nothing would change: notes, and containers that are not the mesh's."""
     yield from map(safe, plan.notes)
@@ -126,7 +134,19 @@ def as_data(plan: Plan) -> dict[str, Any]:
         for change in plan.changes
     ]
     unknown = [{"where": each.where, "why": safe(each.why), "mend": each.mend} for each in plan.unknown]
-    return {"changes": changes, "unknown": unknown, "foreign": list(plan.foreign), "notes": list(map(safe, plan.notes))}
+    deviations = [
+        {
+            "host": each.host,
+            "stack": each.stack,
+            "subject": each.subject,
+            "name": safe(each.name),
+            "why": safe(each.why),
+            "mend": safe(each.mend),
+        }
+        for each in plan.deviations
+    ]
+    notes = list(map(safe, plan.notes))
+    return {"changes": changes, "deviations": deviations, "unknown": unknown, "foreign": list(plan.foreign), "notes": notes}
 
 
 def safe(text: str) -> str:

@@ -6,6 +6,7 @@ import getpass
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,18 +180,37 @@ def _say_what_is_missing(mesh: Mesh, present: frozenset[str]) -> None:
         note(f"missing, and yours to set with `mesh secrets set NAME`: {', '.join(to_set)}")
 
 
+@dataclass(frozen=True, slots=True)
+class OpenSecrets:
+    """secrets.age, opened and held: nobody else changes it meanwhile."""
+
+    file: AgeFile
+    values: dict[str, Secret]
+    recipients: tuple[str, ...]
+
+    def save(self) -> None:
+        """Write `values` back."""
+        self.file.save(self.values, self.recipients)
+
+
 @contextmanager
-def _changing(folder: Path) -> Iterator[dict[str, Secret]]:
-    """The secrets to change in place; written back when the body ends without an error and something is different."""
+def open_secrets(folder: Path) -> Iterator[OpenSecrets]:
+    """secrets.age of an inventory, for changing it. The folder is held until the body ends."""
     open_inventory(folder)
     with exclusive(folder, _waiting):
         file = AgeFile(folder)
         identities = load_identities(identity_path())
-        values = file.open(identities)
-        before = dict(values)
-        yield values
-        if values != before:
-            file.save(values, file.index().recipients or (str(identities[0].to_public()),))
+        yield OpenSecrets(file, file.open(identities), file.index().recipients or (str(identities[0].to_public()),))
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[dict[str, Secret]]:
+    """The secrets to change in place; written back when the body ends without an error and something is different."""
+    with open_secrets(folder) as held:
+        before = dict(held.values)
+        yield held.values
+        if held.values != before:
+            held.save()
 
 
 def _waiting() -> None:

@@ -24,6 +24,10 @@ secrets = typer.Typer(
     rich_markup_mode=None, context_settings=_HELP, help="The secrets that the spec names: init, set, list, edit, rm."
 )
 app.add_typer(secrets, name="secrets")
+client = typer.Typer(
+    rich_markup_mode=None, context_settings=_HELP, help="Who may ask, each with an own key: add, rotate, revoke, list."
+)
+app.add_typer(client, name="client")
 
 Dir = Annotated[
     Path | None,
@@ -36,6 +40,8 @@ Stacks = Annotated[
     list[str] | None, typer.Option("--stack", metavar="STACK", show_default=False, help="Only this stack; may be repeated.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+ClientName = Annotated[str, typer.Argument(metavar="NAME", help="Name under `clients:` of the spec.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the key and nothing else, for piping.")]
 SecretName = Annotated[str, typer.Argument(metavar="NAME", help="Name as in secret:NAME.")]
 
 
@@ -67,8 +73,9 @@ def _every_verb(
     _help_without_verb(ctx)
 
 
+@client.callback(invoke_without_command=True)
 @secrets.callback(invoke_without_command=True)
-def _every_secrets_verb(ctx: typer.Context, inventory: Dir = None) -> None:
+def _every_second_verb(ctx: typer.Context, inventory: Dir = None) -> None:
     ctx.obj = inventory
     _help_without_verb(ctx)
 
@@ -176,6 +183,82 @@ def ask(
 
 
 @app.command()
+def fit(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    swap: Annotated[
+        str | None,
+        typer.Option("--swap", metavar="HOST=CARD", show_default=False, help="What another card would change; A+B for two."),
+    ] = None,
+    all_cards: Annotated[bool, typer.Option("--all-cards", help="Rank every known card for this mesh.")] = False,
+    describe: Annotated[
+        str | None,
+        typer.Option(
+            "--describe",
+            metavar="SOURCE",
+            show_default=False,
+            help="A model nobody knows, for the spec: a .gguf file, its web address, or OLLAMA:TAG.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Show what fits the cards, and how fast.
+
+    Offline, from the spec (--describe reads what it is given). Exit 0: all of it fits or may spill, 1: not.
+    """
+    if describe is not None:
+        from mesh.cli.describe import run as run_describe
+
+        return run_describe(_folder(ctx, inventory), describe)
+    from mesh.cli.fit import run
+
+    return run(_folder(ctx, inventory), swap_to=swap, all_cards=all_cards, as_json=json)
+
+
+@app.command()
+def bench(
+    ctx: typer.Context,
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", show_default=False, help="Names or tags; all that write text.")
+    ] = None,
+    inventory: Dir = None,
+    runs: Annotated[int, typer.Option(min=1, max=50, help="How often each model writes.")] = 3,
+    tokens: Annotated[int, typer.Option(min=16, max=4096, help="Tokens of every answer.")] = 128,
+    force: Annotated[bool, typer.Option("--force", help="Record what a test double answers too, marked as such.")] = False,
+    json: Json = False,
+) -> int:
+    """Measure tokens a second on the live mesh.
+
+    Records them in measurements.csv beside the spec; `mesh fit` is calibrated with it.
+    """
+    from mesh.cli.bench import run
+
+    return run(_folder(ctx, inventory), models=tuple(models or ()), runs=runs, tokens=tokens, force=force, as_json=json)
+
+
+@app.command()
+def drill(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    on: Annotated[
+        Literal["auto", "host", "local"], typer.Option(help="Docker of the gateway's host or of this machine; auto: what can.")
+    ] = "auto",
+    litellm: Annotated[
+        str | None, typer.Option("--with", metavar="COMMAND", show_default=False, help="An installed `litellm`, without Docker.")
+    ] = None,
+    hang_limit: Annotated[float, typer.Option(min=2, help="Seconds that a hang may take; longer timeouts are scaled.")] = 20,
+    json: Json = False,
+) -> int:
+    """Prove fallbacks and privacy beside doubles.
+
+    The rendered gateway, every fault on every route and every leak, compared with the spec. Exit 0: green, 1: red.
+    """
+    from mesh.cli.drill import run
+
+    return run(_folder(ctx, inventory), on=on, litellm=litellm, hang_limit=hang_limit, as_json=json)
+
+
+@app.command()
 def lock(ctx: typer.Context, inventory: Dir = None) -> int:
     """Pin every image by digest in images.lock."""
     from mesh.cli.lock import run
@@ -234,3 +317,62 @@ def secrets_rm(ctx: typer.Context, name: SecretName, inventory: Dir = None) -> i
     from mesh.cli.secrets import remove
 
     return remove(_folder(ctx, inventory), name)
+
+
+@client.command("add")
+def client_add(
+    ctx: typer.Context,
+    name: ClientName,
+    routes: Annotated[str, typer.Option(metavar="ROUTE,ROUTE", help="The routes that its key opens.")],
+    inventory: Dir = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="SUM", show_default=False, help="What it may spend: '5 USD/month'.")
+    ] = None,
+    rpm: Annotated[int | None, typer.Option(min=1, show_default=False, help="Requests per minute.")] = None,
+    quiet: Quiet = False,
+) -> int:
+    """Declare a client and show its key, once.
+
+    Writes one line into mesh.yaml, leaving every other as it is, and the key into secrets.age.
+    """
+    from mesh.cli.client import add
+
+    return add(_folder(ctx, inventory), name, routes=routes, budget=budget, rpm=rpm, quiet=quiet)
+
+
+@client.command("rotate")
+def client_rotate(ctx: typer.Context, name: ClientName, inventory: Dir = None, quiet: Quiet = False) -> int:
+    """Make a new key and show it, once.
+
+    The old key is valid until the next apply.
+    """
+    from mesh.cli.client import rotate
+
+    return rotate(_folder(ctx, inventory), name, quiet=quiet)
+
+
+@client.command("revoke")
+def client_revoke(
+    ctx: typer.Context,
+    name: ClientName,
+    inventory: Dir = None,
+    force: Annotated[bool, typer.Option("--force", help="Even when a stack needs it.")] = False,
+) -> int:
+    """Remove a client and its key.
+
+    The key is valid until the next apply.
+    """
+    from mesh.cli.client import revoke
+
+    return revoke(_folder(ctx, inventory), name, force=force)
+
+
+@client.command("list")
+def client_list(ctx: typer.Context, inventory: Dir = None, json: Json = False) -> int:
+    """List clients: routes, budget, requests per minute.
+
+    And whether each has a key, never the key.
+    """
+    from mesh.cli.client import list_clients
+
+    return list_clients(_folder(ctx, inventory), as_json=json)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from mesh.compile.digest import service_digest
+from mesh.compile.digest import guard_digest, service_digest
 from mesh.compile.gateway import expected_gateway
 from mesh.compile.images import ImageLock
 from mesh.compile.library import PLAIN, StackFolder, StackLibrary
@@ -17,10 +18,25 @@ from mesh.compile.yamltext import dump_compose
 from mesh.errors import MeshError
 from mesh.spec.mesh import Mesh
 from mesh.spec.types import SecretRef
-from mesh.state.deployment import Deployment, File, HostDeployment, OllamaModels, Probe, SecretPart, Service, StackRelease, Text
+from mesh.state.deployment import (
+    Card,
+    Deployment,
+    File,
+    Gateway,
+    HostDeployment,
+    OllamaModels,
+    Probe,
+    Rolling,
+    SecretPart,
+    Service,
+    StackRelease,
+    Text,
+)
 
 SECRETS_ENV = "secrets/env"
 DIGEST = "mesh.digest"
+GATEWAY = "litellm"
+"""Kind of the stack that is the gateway."""
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}")
 
 
@@ -39,15 +55,30 @@ def compile_mesh(mesh: Mesh, library: StackLibrary, lock: ImageLock, fingerprint
             root=mesh.root,
             stacks=tuple(releases[each.name] for each in placements.values() if each.host_name == name),
             ollamas=tuple(_models(mesh, placements[each]) for each, it in mesh.ollamas.items() if it.on == name),
+            cards=tuple(Card(gpu.card, sum(gpu.reserve.values())) for gpu in host.gpus),
         )
         for name, host in mesh.hosts.items()
     }
-    return Deployment(mesh=mesh.mesh, hosts=hosts, gateway=expected_gateway(mesh, placements))
+    return Deployment(mesh=mesh.mesh, hosts=hosts, gateway=_gateway(mesh, placements, releases.values()))
+
+
+def _gateway(mesh: Mesh, placements: Mapping[str, Placement], releases: Iterable[StackRelease]) -> Gateway | None:
+    """What the live gateways must list, and the guard that they must run."""
+    gateway = expected_gateway(mesh, placements)
+    if gateway is None:
+        return None
+    release = next(each for each in releases if each.kind == GATEWAY)
+    services = release.rolling.services if release.rolling else ()
+    return replace(gateway, services=services, guard=guard_digest(release.files))
 
 
 def _models(mesh: Mesh, place: Placement) -> OllamaModels:
-    tags = {_full_tag(model.tag) for model in mesh.models.values() if model.at == place.name and model.tag}
-    return OllamaModels(place.name, container_name(place.name, "ollama"), place.url, tuple(sorted(tags)))
+    models = [model for model in mesh.models.values() if model.at == place.name]
+    tags = {_full_tag(model.tag) for model in models if model.tag}
+    spill = {_full_tag(model.tag) for model in models if model.tag and model.spill is not None}
+    on_cards = mesh.ollamas[place.name].gpu != "none" and bool(place.host.gpus)
+    container = container_name(place.name, "ollama")
+    return OllamaModels(place.name, container, place.url, tuple(sorted(tags)), on_cards, tuple(sorted(spill)))
 
 
 def _full_tag(tag: str) -> str:
@@ -104,9 +135,11 @@ class _Compilation:
             files[SECRETS_ENV] = self._file(SECRETS_ENV, tuple(env))
         project = render_template(self.folder, instance, self._asked("values", contract.values, instance), self.defaults)
         for name, definition in project["services"].items():
-            if name not in self.images:
+            if definition.get("image") not in self.images.values():
                 raise MeshError(
-                    f"service {name} has no image", where=str(self.folder.path / "stack.py"), mend="add it to `images=`"
+                    f"service {name} has no image of the stack's",
+                    where=str(self.folder.path / "stack.py"),
+                    mend="add it to `images=`, and write `image: {{ image.NAME }}` in the template",
                 )
             definition["labels"] = {**definition.get("labels", {}), **self._labels()}
             definition["labels"][DIGEST] = service_digest(definition, project, files, self.fingerprint)
@@ -114,7 +147,7 @@ class _Compilation:
         files[PLAIN] = self._file(PLAIN, _banner(self.folder) + dump_compose(escape_dollars(project)))
         after = tuple(each.name for each in self.placements.values() if each.kind in contract.after)
         probe = Probe(self.place.url + contract.probe) if contract.probe and self.place.port else None
-        return self._release(files, project, probe, after, contract.volumes)
+        return self._release(files, project, probe, after, contract.volumes, contract.rolling)
 
     def _asked(self, what: str, function: Callable[[Instance], Mapping[str, Any]], instance: Instance) -> Mapping[str, Any]:
         """The answer of a callable of the stack's contract. It is the stack author's code: its errors are theirs to read."""
@@ -157,6 +190,7 @@ class _Compilation:
         probe: Probe | None,
         after: tuple[str, ...],
         volumes: tuple[str, ...],
+        rolling: Rolling | None = None,
     ) -> StackRelease:
         services = tuple(
             Service(
@@ -171,7 +205,7 @@ class _Compilation:
             if not definition.get("profiles")  # Compose leaves those down
         )
         ordered = tuple(files[path] for path in sorted(files))
-        return StackRelease(self.name, self.place.kind, self.directory, ordered, services, probe, after, volumes)
+        return StackRelease(self.name, self.place.kind, self.directory, ordered, services, probe, after, volumes, rolling)
 
     def _labels(self) -> dict[str, str]:
         return {"mesh.name": self.mesh.mesh, "mesh.stack": self.name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mesh.state.deployment import File, SecretPart
@@ -71,3 +71,20 @@ def service_digest(
             )
             hasher.update(f"\0{path}\0{file.mode:o}\0{content}".encode("utf-8", "surrogateescape"))
     return hasher.hexdigest()
+
+
+def guard_digest(files: Iterable[File]) -> str:
+    """sha256 of the gateway's guard, its code and its policy, in hexadecimal: what a gateway tells that it has loaded.
+
+    Over `NAME NUL sha256(CONTENT)` of each mesh_*.py and of policy.json in the folder gateway/, in the order of their names.
+    """
+    named = {file.path.rpartition("/gateway/")[2]: file for file in files if "/gateway/" in file.path}
+    hasher = hashlib.sha256()
+    for name, file in sorted(named.items()):
+        if (name.startswith("mesh_") and name.endswith(".py")) or name == "policy.json":
+            hasher.update(name.encode() + b"\0" + hashlib.sha256(file.content(_no_secret)).digest())
+    return hasher.hexdigest()
+
+
+def _no_secret(name: str) -> str:
+    raise ValueError(f"the guard's files hold no secrets, and {name} is one")

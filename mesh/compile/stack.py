@@ -31,7 +31,7 @@ from mesh.errors import MeshError
 from mesh.spec.hosts import Host
 from mesh.spec.mesh import Mesh
 from mesh.spec.types import SecretRef
-from mesh.state.deployment import Text
+from mesh.state.deployment import Rolling, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +97,13 @@ def _nothing(_: Instance) -> dict[str, Any]:
 class StackKind:
     """What a kind of stack is. Everything has a default but the images.
 
-    images:  default image of each service, exact tags only.
+    images:  default image of each service, or of several alike services under one name; exact tags only.
     port:    published port where the spec names none.
     probe:   path that must answer below 400 through the published port once the stack is up.
     memory:  memory limit in bytes of the main service where the spec names none (the template places it).
     after:   kinds of stacks that are brought up before it, where they are brought up in the same run.
     volumes: named volumes that hold state worth keeping; apply never deletes them.
+    rolling: services that are alike and are changed one after the other, so that one of them always serves.
     values:  more values for the template.
     secrets: environment variables of the containers whose values are secrets. They land in secrets/env (mode 0400), never in
              the container's definition: mount it as `./secrets/env:/run/secrets/env:ro` and set `entrypoint: {{ with_secrets }}`.
@@ -115,6 +116,7 @@ class StackKind:
     memory: int = 512 * 1024**2
     after: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    rolling: Rolling | None = None
     values: Callable[[Instance], Mapping[str, Any]] = field(default=_nothing)
     secrets: Callable[[Instance], Mapping[str, SecretRef]] = field(default=_nothing)
     files: Callable[[Instance], Mapping[str, str | Text]] = field(default=_nothing)

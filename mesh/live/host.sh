@@ -181,10 +181,63 @@ containers() { "$docker" ps -aq --no-trunc --filter "label=com.docker.compose.pr
 up_and_wait() { # SECONDS [SERVICE...]: the services are made anew although Compose sees no difference
     seconds=$1
     shift
-    if [ $# -gt 0 ]; then
+    if rolls; then
+        roll "$@" || return 1
+    elif [ $# -gt 0 ]; then
         compose up --detach --no-deps --force-recreate "$@" || return 1
     fi
     compose up --detach --remove-orphans --wait --wait-timeout "$seconds"
+}
+
+# rolling: work/rolling holds the service before the others with its switch on the first line, the others below
+
+container_of() { # SERVICE: its running container
+    "$docker" ps -q --filter "label=com.docker.compose.project=$stack" --filter "label=com.docker.compose.service=$1" | head -n 1
+}
+
+service_state() { # SERVICE: running, or running/healthy, or nothing
+    id=$(container_of "$1") && [ -n "$id" ] &&
+        "$docker" inspect --format '{{.State.Status}}{{with .State.Health}}/{{.Status}}{{end}}' "$id"
+}
+
+rolls() { # whether its services are changed one after the other: where nothing stands before them yet, nothing is lost
+    [ -s "$work/rolling" ] || return 1
+    read -r before _ <"$work/rolling"
+    grep -q "^  $before:" "$dir/compose.yaml" && [ -n "$(service_state "$before")" ]
+}
+
+rolling() { # the services to change; the ones that do not serve come first
+    for wanted in no yes; do
+        sed 1d "$work/rolling" | while read -r each; do
+            serves=no
+            [ "$(service_state "$each")" != running/healthy ] || serves=yes
+            [ $serves != $wanted ] || echo "$each"
+        done
+    done
+}
+
+switch() { # drain|ready SERVICE
+    # shellcheck disable=SC2046
+    compose exec -T $(head -n 1 "$work/rolling") "$@"
+}
+
+roll() { # [SERVICE...]: as above, and the others are not touched while one is made anew
+    for each in $(rolling); do
+        again=
+        for name in "$@"; do
+            [ "$name" != "$each" ] || again=--force-recreate
+        done
+        switch drain "$each" || echo "$each was not drained" >>"$log"
+        case $(service_state "$each") in
+        '' | running/healthy) ;;
+        *) quietly "$docker" stop -t 10 "$(container_of "$each")" ;; # nobody is served: one that just starts may be deaf to a stop
+        esac
+        # shellcheck disable=SC2086
+        compose up --detach --no-deps --wait --wait-timeout "$seconds" $again "$each" && switch ready "$each" || return 1
+    done
+    for name in "$@"; do
+        grep -q "^$name\$" "$work/rolling" || compose up --detach --no-deps --force-recreate "$name" || return 1
+    done
 }
 
 record() { # .release.json, from what runs now
@@ -267,6 +320,9 @@ back() { # SECONDS: to the previous release; a stack that never had one is stopp
         fi
         printf -- '-- the previous release does not come up either\n'
         explain
+        if rolls && [ "$(rolling | while read -r each; do service_state "$each"; done | grep -c '^running/healthy$')" != 0 ]; then
+            end failed # what still serves is left to serve
+        fi
     fi
     compose stop
     end stopped

@@ -19,10 +19,18 @@ class HttpError(MeshError):
         self.status = status
 
 
-def get_json(url: str, *, headers: Mapping[str, str] | None = None, timeout: float = 5.0) -> Any:
-    """The JSON answer to a GET. Raises HttpError for anything else, within `timeout` seconds for every read."""
+def get_json(
+    url: str, *, headers: Mapping[str, str] | None = None, timeout: float = 5.0, answered_by: tuple[str, str] | None = None
+) -> Any:
+    """The JSON answer to a GET. Raises HttpError for anything else, within `timeout` seconds for every read.
+
+    answered_by: a header and the value that the answer must bear.
+    """
     connection, response = _open("GET", url, None, headers, timeout)
     try:
+        if answered_by and response.getheader(answered_by[0]) != answered_by[1]:
+            who = response.getheader(answered_by[0]) or "something else"
+            raise HttpError(f"{answered_by[1]} does not answer, {who} does", where=url)
         return json.loads(_body(response, url))
     except ValueError:
         raise HttpError("the answer is not JSON", where=url, status=response.status) from None

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from mesh.findings import Finding, sorted_by_place
-from mesh.rules import addresses, budgets, fallbacks, gateway, images, names, ports, privacy, references, retired, secrets, vram  # noqa: F401
+from mesh.rules import (  # noqa: F401
+    addresses,
+    budgets,
+    fallbacks,
+    gateway,
+    images,
+    names,
+    ports,
+    privacy,
+    references,
+    retired,
+    secrets,
+    vram,
+    vram_engine,
+    vram_fit,
+    vram_schedule,
+)
 from mesh.rules.rule import RULES, Context
 from mesh.rules.world import World
 from mesh.spec.load import LoadedSpec

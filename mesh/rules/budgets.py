@@ -39,3 +39,14 @@ def budgets_are_in_dollars(context: Context) -> Iterator[Problem]:
         if client.budget is not None and client.budget.currency != "USD":
             message = f"clients.{name}: a budget in {client.budget.currency} cannot be counted, because prices are in USD"
             yield Problem(("clients", name, "budget"), message, f"write it in dollars: {client.budget.amount:g} USD/month")
+
+
+@rule("price-missing", "error")
+def prices_of_cloud_models_are_known(context: Context) -> Iterator[Problem]:
+    """A route reaches a cloud model without a `price`, and its provider is no flat `plan`. No budget can count it."""
+    used = dict.fromkeys(name for route in context.mesh.routes.values() for name in route.chain)
+    for name in used:
+        provider = context.provider_of(name)
+        if isinstance(provider, CloudProvider) and provider.plan is None and context.mesh.models[name].price is None:
+            message = f"models.{name} has no price, so what its answers cost cannot be counted"
+            yield Problem(("models", name), message, "add price: {in: USD, out: USD} for a million tokens", on_key=True)

@@ -106,3 +106,32 @@ def embeddings_have_no_fallback(context: Context) -> Iterator[Problem]:
             if first is not None and other is not None and first.kind == other.kind == "embedding" and target != route.to:
                 message = f"routes.{name}: vectors of `{target}` do not compare with those of `{route.to}`"
                 yield Problem(path, message, f"remove `{path[2]}`: an embedding route errors rather than change its model")
+
+
+@rule("route-context", "error")
+def every_model_takes_what_the_route_promises(context: Context) -> Iterator[Problem]:
+    """A model of the chain takes fewer tokens than the route's `context`, or nobody has declared how many it takes.
+
+    A prompt that the first model would have taken then fails, or loses its beginning, just when another has to answer.
+    """
+    models = context.mesh.models
+    for name, route in context.mesh.routes.items():
+        for path, target in [(("routes", name, "to"), route.to), *targets(name, route)] if route.context else []:
+            model = models.get(target)
+            if model is not None and (model.context or 0) < (route.context or 0):
+                takes = f"takes {model.context}" if model.context else "declares no context"
+                message = f"routes.{name} promises {route.context} tokens, and `{target}` {takes}"
+                yield Problem(path, message, f"remove `{target}`, declare its context, or promise less")
+
+
+@rule("route-availability", "warning")
+def a_promised_route_outlives_its_first_provider(context: Context) -> Iterator[Problem]:
+    """A route promises `availability`, and all of its models are on one card or at one provider: it dies with it."""
+    for name, route in context.mesh.routes.items():
+        places = {context.mesh.models[each].at for each in route.chain if each in context.mesh.models}
+        if route.availability != "promised" or not places:
+            continue
+        hosts = {found.on if (found := context.ollamas.get(place)) else place for place in places}
+        if len(hosts) == 1:
+            message = f"routes.{name} promises availability, and everything that answers it is at {', '.join(sorted(places))}"
+            yield Problem(("routes", name, "availability"), message, "add a fallback elsewhere, or drop `availability: promised`")

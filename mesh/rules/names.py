@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mesh.rules.rule import Context, Problem, rule
+from mesh.spec.mesh import default_key
+from mesh.spec.providers import CloudProvider
 
 
 @rule("name-collision", "error")
@@ -37,11 +39,20 @@ def stack_names_are_project_names(context: Context) -> Iterator[Problem]:
 
 @rule("client-key-shared", "error")
 def clients_have_keys_of_their_own(context: Context) -> Iterator[Problem]:
-    """Two clients use one key. The gateway tells clients apart by their keys alone: routes and budgets would be mixed up."""
-    owner: dict[str, str] = {}
+    """A client's key is another client's as well, or a provider's, or one of the mesh's own secrets.
+
+    The gateway tells clients apart by their keys alone: routes and budgets would be mixed up. And a client would hold what
+    opens a provider, or the gateway's administration.
+    """
+    from mesh.secrets.own import OF_THE_MESH
+
+    owner = {secret: f"the mesh itself ({use})" for secret, use in OF_THE_MESH.items()}
+    for name, provider in context.mesh.providers.items():
+        if isinstance(provider, CloudProvider) and provider.key is not None:
+            owner.setdefault(provider.key.name, f"providers.{name}")
     for name in context.mesh.clients:
         secret = context.mesh.client_key(name).name
         if secret in owner:
-            message = f"clients.{name}: it has the same key as `{owner[secret]}`, secret:{secret}"
-            yield Problem(("clients", name), message, f"give it its own: key: secret:{secret}_2", on_key=True)
-        owner.setdefault(secret, name)
+            message = f"clients.{name}: it has the same key as {owner[secret]}, secret:{secret}"
+            yield Problem(("clients", name), message, f"give it its own: key: {default_key(name)}_2", on_key=True)
+        owner.setdefault(secret, f"clients.{name}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mesh.findings import Path, Severity
+from mesh.hardware.placement import Lane, lanes
 from mesh.rules.world import World
 from mesh.spec.mesh import Mesh
 from mesh.spec.providers import OllamaProvider, Provider
@@ -36,6 +37,11 @@ class Context:
     def ollamas(self) -> dict[str, OllamaProvider]:
         """The Ollama providers by name."""
         return self.mesh.ollamas
+
+    @cached_property
+    def lanes(self) -> dict[str, Lane]:
+        """The Ollama providers that use cards, with what they are asked to hold."""
+        return lanes(self.mesh)
 
     def provider_of(self, model: str) -> Provider | None:
         """The provider of a model by name; None where either is unknown."""

@@ -27,15 +27,18 @@ class LoadedSpec:
     source: SourceMap
 
 
-def load_spec(inventory: Path) -> LoadedSpec:
-    """The spec in the folder: mesh.yaml, or mesh.py that defines `mesh`. Raises SpecInvalid with all that is wrong."""
+def load_spec(inventory: Path, content: bytes | None = None) -> LoadedSpec:
+    """The spec in the folder: mesh.yaml, or mesh.py that defines `mesh`. Raises SpecInvalid with all that is wrong.
+
+    content: of mesh.yaml, in place of what is in the file: an edit that is looked at before it is written.
+    """
     file = spec_file(inventory)
     if file.suffix == ".py":
         from mesh.spec.python_source import load_python
 
         mesh = load_python(file, read_bounded(file))
         return LoadedSpec(mesh, SourceMap(Location(str(file))))
-    data, keys, values = plain_data(load_tree(file))
+    data, keys, values = plain_data(load_tree(file, content))
     source = SourceMap(Location(str(file)), keys, values)
     try:
         return LoadedSpec(Mesh.model_validate(data), source)
@@ -85,8 +88,8 @@ def read_bounded(file: Path) -> bytes:
     return content
 
 
-def load_tree(file: Path) -> Node:
-    """The YAML of a file, laid over the files that it `extends`."""
+def load_tree(file: Path, content: bytes | None = None) -> Node:
+    """The YAML of a file (or `content` in its place), laid over the files that it `extends`."""
     layers: list[Node] = []
     seen: list[str] = []
     at = Location(str(file))
@@ -102,7 +105,9 @@ def load_tree(file: Path) -> Node:
         if len(seen) >= _LONGEST_CHAIN:
             fail("spec-extends", f"more than {_LONGEST_CHAIN} files extend each other", at, "merge some of them")
         seen.append(identity)
-        layer = parse_yaml(_read_extended(file, at) if layers else read_bounded(file), str(file))
+        if layers:
+            content = _read_extended(file, at)
+        layer = parse_yaml(read_bounded(file) if content is None else content, str(file))
         layers.append(layer)
         assert isinstance(layer.value, dict)
         entry = layer.value.pop("extends", None)

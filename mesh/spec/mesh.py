@@ -22,6 +22,11 @@ class SecretSource(Spec):
     )
 
 
+def default_key(client: str) -> SecretRef:
+    """The secret that holds the key of a client of this name, unless the client names another."""
+    return SecretRef(f"client_{client.replace('-', '_').replace('.', '_')}_key")
+
+
 class Mesh(Spec):
     """Everything that the mesh is. Every file on every host follows from this and the stack folders."""
 
@@ -42,7 +47,7 @@ class Mesh(Spec):
 
     def client_key(self, client: str) -> SecretRef:
         """The secret that holds the client's key."""
-        return self.clients[client].key or SecretRef(f"client_{client.replace('-', '_').replace('.', '_')}_key")
+        return self.clients[client].key or default_key(client)
 
     def is_local(self, model: str) -> bool:
         """Whether the model runs in the building. Raises KeyError for unknown names: call it on a checked spec.

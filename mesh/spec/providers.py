@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mesh.spec.hosts import Port
-from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec
+from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec, Window
 
 CloudKind = Literal["anthropic", "deepseek", "moonshot", "groq", "openai"]
 
@@ -22,6 +22,17 @@ class OllamaProvider(Spec):
     gpu: Literal["all", "none"] = Field(default="all", description="`none` makes it see no card: the batch lane.")
     timeout: Seconds = Field(
         default=120, validate_default=False, description="How long the gateway waits for it before it falls back."
+    )
+    parallel: int = Field(default=1, ge=1, le=64, description="Requests that a model answers side by side; each takes its cache.")
+    kv_cache: Literal["f16", "q8_0", "q4_0"] = Field(
+        default="f16", description="How the KV cache is stored: q8_0 takes half of f16. It is one setting for all its models."
+    )
+    flash_attention: bool = Field(default=True, description="Off, long contexts take gigabytes more, and kv_cache has to be f16.")
+    max_loaded: int | None = Field(
+        default=None, ge=1, le=64, description="Models held at once; by default the resident ones and one more."
+    )
+    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$")], str] = Field(
+        default_factory=dict, description="Further variables of Ollama's. What the spec says has its own key and is refused here."
     )
 
     @property
@@ -50,6 +61,11 @@ class CloudProvider(Spec):
         default=60, validate_default=False, description="How long the gateway waits for it before it falls back."
     )
 
+    first_token: Seconds | None = Field(
+        default=None,
+        description="How long a streamed answer may be silent before it falls back; as `timeout` where it is not given.",
+    )
+
     @property
     def local(self) -> bool:
         return False
@@ -58,13 +74,48 @@ class CloudProvider(Spec):
 Provider = Annotated[OllamaProvider | CloudProvider, Field(discriminator="kind")]
 
 
-class Price(Spec):
+class Rates(Spec):
     """US dollars for a million tokens."""
 
     in_: float = Field(alias="in", ge=0)
     out: float = Field(ge=0)
     cache_read: float | None = Field(default=None, ge=0)
     cache_write: float | None = Field(default=None, ge=0)
+
+
+class ModelArchitecture(Spec):
+    """Numbers of a model that the catalogue does not know, or knows wrongly: `ollama show --verbose` lists them."""
+
+    layers: int | None = Field(default=None, ge=1, le=4096, description="block_count")
+    hidden: int | None = Field(default=None, ge=1, le=2**20, description="embedding_length")
+    feed_forward: int | None = Field(default=None, ge=1, le=2**20, description="feed_forward_length, or that of one expert")
+    heads: int | None = Field(default=None, ge=1, le=2**16, description="attention.head_count")
+    kv_heads: int | None = Field(default=None, ge=1, le=2**16, description="attention.head_count_kv")
+    head_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.key_length")
+    value_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.value_length, where it differs")
+    vocab: int | None = Field(default=None, ge=1, le=2**24, description="Words of the tokenizer.")
+    max_context: int | None = Field(default=None, ge=256, le=2**31, description="context_length, in tokens.")
+    tied: bool | None = Field(default=None, description="There is no output.weight: the token table is the output layer as well.")
+    table_bytes: Bytes | None = Field(default=None, description="Size of token_embd.weight.")
+    attention: Literal["full", "bidirectional"] | None = Field(default=None, description="bidirectional: an embedding model.")
+    window: int | None = Field(default=None, ge=1, le=2**31, description="attention.sliding_window, in tokens.")
+    full_layers: int | None = Field(default=None, ge=0, le=4096, description="With a window: layers that see the whole context.")
+    experts: int | None = Field(default=None, ge=2, le=2**16, description="expert_count")
+    experts_used: int | None = Field(default=None, ge=1, le=2**16, description="expert_used_count")
+    active_bytes: Bytes | None = Field(default=None, description="Weights that a mixture of experts reads for a token.")
+
+
+class OffPeak(Rates):
+    """What tokens cost in the provider's quiet hours."""
+
+    windows: tuple[Window, ...] = Field(default=(), description="Every day, in UTC: [16:30-00:30].")
+    weekends: bool = Field(default=False, description="All of Saturday and Sunday (UTC) too.")
+
+
+class Price(Rates):
+    """US dollars for a million tokens."""
+
+    off_peak: OffPeak | None = None
 
 
 class Model(Spec):
@@ -81,6 +132,8 @@ class Model(Spec):
     resident: bool = Field(default=False, description="Always in VRAM: counted in every VRAM sum.")
     spill: Literal["allowed"] | None = Field(default=None, description="`allowed`: it may overflow into RAM and be slow.")
     weights: Bytes | None = Field(default=None, description="Size of the weights, for a model that the catalogue does not know.")
+    projector: Bytes | None = Field(default=None, description="Size of a vision projector in a file of its own.")
+    architecture: ModelArchitecture | None = Field(default=None, description="The model's numbers, in place of the catalogue's.")
     dimensions: int | None = Field(default=None, ge=1, description="Vector size of an embedding model.")
     price: Price | None = None
 

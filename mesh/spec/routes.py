@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from mesh.spec.types import MonthlyMoney, Name, Secret, Spec
+from mesh.spec.types import Count, MonthlyMoney, Name, Secret, Spec
+
+
+class Volume(Spec):
+    """Tokens a month that a route reads and writes: what it costs, and what another card would save."""
+
+    in_: Count = Field(alias="in")
+    out: Count
 
 
 class Route(Spec):
@@ -16,9 +23,16 @@ class Route(Spec):
     fallback: tuple[Name, ...] = ()
     overflow: tuple[Name, ...] = ()
     privacy: Literal["any", "local"] = Field(default="any", description="`local`: nothing of it ever reaches a cloud provider.")
+    context: int | None = Field(
+        default=None, ge=256, description="Tokens of prompt and answer that every model of the route must take."
+    )
+    availability: Literal["best-effort", "promised"] = Field(
+        default="best-effort", description="`promised`: one dead card or provider must not end it."
+    )
     retrieval: Literal["none", "required"] = Field(
         default="none", description="`required`: an error rather than an answer without sources."
     )
+    volume: Volume | None = Field(default=None, description="Tokens a month: {in: 10M, out: 2M}.")
 
     @property
     def chain(self) -> tuple[str, ...]:

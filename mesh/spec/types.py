@@ -29,6 +29,7 @@ _BYTE_UNITS = {"B": 1} | {
     for power, prefix in enumerate(("K", "M", "G", "T"), start=1)
     for suffix, base in (("B", 1000), ("iB", 1024))
 }
+_COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 FOREVER = -1
 """A duration without an end, in seconds, as Ollama's `keep_alive` writes it."""
@@ -46,7 +47,30 @@ def parse_bytes(value: Any) -> int:
         match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([KMGT]?i?B)\s*", value)
         if match and match[2] in _BYTE_UNITS:
             return int(float(match[1]) * _BYTE_UNITS[match[2]])
-    raise _refused("size", value, "a size", "write a number and a unit, such as 500MiB or 12GB (GiB and GB differ)")
+    raise _refused("size", value, "a size", _size_mend(value))
+
+
+def _size_mend(value: Any) -> str:
+    """What was probably meant by `12 gb`, `12G` or 12, in both readings; bits (`12Gb`) are asked about as bytes."""
+    match = (
+        re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([kmgtKMGT])(?:i?[bB])?\s*", value) if isinstance(value, str) else None
+    )
+    if match is None:
+        return "write a number and a unit, such as 500MiB or 12GB (GiB and GB differ)"
+    number, prefix = match[1], match[2].upper()
+    binary, decimal = (_BYTE_UNITS[prefix + suffix] * float(number) for suffix in ("iB", "B"))
+    return f"write {number}{prefix}iB ({binary:.0f} bytes) or {number}{prefix}B ({decimal:.0f} bytes)"
+
+
+def parse_count(value: Any) -> int:
+    """`10M` (10**6), `500k`, `2G` or a plain number to a count. Raises PydanticCustomError for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**15:
+        return value
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kMG]?)\s*", value)
+        if match:
+            return int(float(match[1]) * _COUNTS[match[2]])
+    raise _refused("count", value, "a count", "write a number, or one with k, M or G, such as 10M")
 
 
 def parse_duration(value: Any) -> int:
@@ -60,6 +84,16 @@ def parse_duration(value: Any) -> int:
     raise _refused("duration", value, "a duration", "write a number and s, m, h or d, such as 10m, or `forever`")
 
 
+def parse_window(value: Any) -> str:
+    """`16:30-00:30`, hours of a day; the end is not in it, and may be on the next day."""
+    hour = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+    if isinstance(value, str) and re.fullmatch(f"{hour}-{hour}", value):
+        return value
+    raise _refused("window", value, "a span of a day", "write it as 16:30-00:30")
+
+
+Count = Annotated[int, BeforeValidator(parse_count)]
+Window = Annotated[str, BeforeValidator(parse_window)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
 

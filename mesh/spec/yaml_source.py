@@ -160,7 +160,7 @@ class _Reader:
             self._key(parent, event.value, at)
             node = Node(event.value, at)
         else:
-            node = Node(_core(event.value) if plain else event.value, at)
+            node = Node(core_scalar(event.value) if plain else event.value, at)
             self._put(node)
         self._remember(event.anchor, node)
 
@@ -259,7 +259,7 @@ _INT = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,18}|[0-9]{1,18}(\.[0-9]{0,18})?)([eE][-+]?[0-9]{1,2})?")
 
 
-def _core(text: str) -> Scalar:
+def core_scalar(text: str) -> Scalar:
     """A plain scalar by the YAML 1.2 core schema, less its octal, hexadecimal, infinite and overlong numbers: those stay text."""
     if text in _NULL:
         return None

@@ -75,6 +75,18 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Rolling:
+    """Services that are alike, changed one after the other while `before`, which stands before them, sends to the others.
+
+    switch: the command in `before`; with `drain SERVICE` it sends that one nothing new, with `ready SERVICE` it does again.
+    """
+
+    services: tuple[str, ...]
+    before: str
+    switch: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StackRelease:
     """One stack on one host: a Compose project of the same name in `directory`.
 
@@ -90,6 +102,7 @@ class StackRelease:
     probe: Probe | None = None
     after: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    rolling: Rolling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +113,18 @@ class OllamaModels:
     container: str
     url: str
     tags: tuple[str, ...]
+    on_cards: bool = False
+    """Whether it uses the cards of its host."""
+    may_spill: tuple[str, ...] = ()
+    """Tags that may overflow into RAM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A graphics card that the host must have. reserve: bytes that others than Ollama take on it."""
+
+    name: str
+    reserve: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +136,12 @@ class HostDeployment:
     root: str
     stacks: tuple[StackRelease, ...] = ()
     ollamas: tuple[OllamaModels, ...] = ()
+    cards: tuple[Card, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What the live gateway must list: its base URL, the groups, and the fallbacks of each group in order.
+    """What every live gateway must list: the groups, the fallbacks of each group in order, and the guard that it runs.
 
     The gateway's router tells both from its memory, not from its file, in one answer:
     `GET <url>/v1/models?include_metadata=true` with the key as bearer; `data[].id` are the groups,
@@ -127,6 +153,10 @@ class Gateway:
     """Name of the secret that opens the gateway's listing."""
     groups: tuple[str, ...]
     fallbacks: Mapping[str, tuple[str, ...]]
+    services: tuple[str, ...] = ()
+    """The gateways behind the URL: the header `x-mesh-gateway` of a request picks one, that of the answer says which it was."""
+    guard: str = ""
+    """sha256 of the guard's code and policy. `GET <url>/mesh/guard` tells which the gateway has loaded, or `none`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from mesh.state.deployment import Deployment, Gateway, HostDeployment, OllamaModels
+from mesh.state.diff_cards import deviations, lost_cards, not_asked
 from mesh.state.diff_stack import StackDiff
 from mesh.state.observed import Observed, ObservedContainer, ObservedGateway, ObservedHost, Unknown
-from mesh.state.plan import CannotTell, Change, Plan
+from mesh.state.plan import CannotTell, Change, Deviation, Plan
 
 NAME_LABEL = "mesh.name"
 
@@ -22,6 +23,7 @@ def diff(deployment: Deployment, observed: Observed, value_of: Callable[[str], s
     unknown: list[CannotTell] = []
     foreign: list[str] = []
     notes: list[str] = []
+    odd: list[Deviation] = []
     for name, host in deployment.hosts.items():
         seen = observed.hosts.get(name, Unknown("it was not looked at"))
         if isinstance(seen, Unknown):
@@ -30,6 +32,12 @@ def diff(deployment: Deployment, observed: Observed, value_of: Callable[[str], s
         for stack in host.stacks:
             changes += StackDiff(host, stack, seen, value_of).changes()
         changes += _not_in_spec(deployment, host, seen)
+        changes += lost_cards(host, seen)
+        odd += deviations(host, seen, observed)
+        unknown += [
+            CannotTell(f"{name}/{stack}", f"what it has loaded cannot be listed: {it.why}", it.mend)
+            for stack, it in not_asked(host, observed)
+        ]
         foreign += [f"{name}/{container.name}" for container in _foreign(deployment, host, seen)]
         if seen.lock:
             notes.append(f"{name}: an apply holds the lock ({seen.lock})")
@@ -40,7 +48,7 @@ def diff(deployment: Deployment, observed: Observed, value_of: Callable[[str], s
             _models(host, ollama, models, broken, observed, changes, unknown, notes)
     if deployment.gateway:
         _gateway(deployment, deployment.gateway, observed, broken, changes, unknown)
-    return Plan(_ordered(deployment, changes), tuple(unknown), tuple(foreign), tuple(notes))
+    return Plan(_ordered(deployment, changes), tuple(unknown), tuple(foreign), tuple(notes), tuple(odd))
 
 
 def ours(deployment: Deployment, host: HostDeployment, container: ObservedContainer) -> bool:
@@ -116,22 +124,26 @@ def _gateway(
     host, stack = _gateway_stack(deployment)
     if isinstance(observed.hosts.get(host), Unknown | None) or (host, stack) in broken:
         return  # the host says so already; or the gateway starts anew, from its file
-    live = observed.gateway or Unknown("it was not asked")
-    if isinstance(live, Unknown):
-        unknown.append(CannotTell(f"{host}/{stack}", f"its routes cannot be listed: {live.why}", live.mend))
-        return
-    changes += _routes(host, stack, gateway, live)
+    for service in gateway.services:
+        live = observed.gateways.get(service) or Unknown("it was not asked")
+        if isinstance(live, Unknown):
+            unknown.append(CannotTell(f"{host}/{stack}", f"the routes of {service} cannot be listed: {live.why}", live.mend))
+        else:
+            changes += _routes(host, stack, service, gateway, live)
 
 
-def _routes(host: str, stack: str, gateway: Gateway, live: ObservedGateway) -> Iterator[Change]:
+def _routes(host: str, stack: str, service: str, gateway: Gateway, live: ObservedGateway) -> Iterator[Change]:
+    if live.guard != gateway.guard:
+        runs = "no guard" if live.guard in {"", "none"} else "another guard or policy than the spec's"
+        yield Change(host, stack, "route", service, "update", f"the live {service} runs {runs}")
     for group in sorted(set(gateway.groups) | set(live.groups)):
         wanted, has = gateway.fallbacks.get(group, ()), live.fallbacks.get(group, ())
         if group not in live.groups:
-            yield Change(host, stack, "route", group, "create", "the live gateway does not list it")
+            yield Change(host, stack, "route", group, "create", f"the live {service} does not list it")
         elif group not in gateway.groups:
-            yield Change(host, stack, "route", group, "remove", "the live gateway lists it, the spec does not")
+            yield Change(host, stack, "route", group, "remove", f"the live {service} lists it, the spec does not")
         elif wanted != has:
-            why = f"the live gateway falls back to {_chain(has)}, the spec says {_chain(wanted)}"
+            why = f"the live {service} falls back to {_chain(has)}, the spec says {_chain(wanted)}"
             yield Change(host, stack, "route", group, "update", why)
 
 

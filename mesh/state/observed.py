@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mesh.state.cards import SeenCards
+
 
 @dataclass(frozen=True, slots=True)
 class ObservedFile:
@@ -74,6 +76,8 @@ class ObservedHost:
     releases: Mapping[str, RecordedRelease] = field(default_factory=dict)
     lock: str = ""
     """Who holds the apply lock and since when; empty when nobody does."""
+    cards: SeenCards | None = None
+    """What nvidia-smi told; None where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +89,22 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in memory, as /api/ps lists it. size, size_vram: bytes; it spilled where size_vram < size. context: tokens."""
+
+    tag: str
+    size: int
+    size_vram: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedGateway:
-    """The live gateway's own list of groups and fallbacks."""
+    """One live gateway's own list of groups and fallbacks, and the digest of the guard that it runs."""
 
     groups: tuple[str, ...]
     fallbacks: Mapping[str, tuple[str, ...]]
+    guard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +114,7 @@ class Observed:
     hosts: Mapping[str, ObservedHost | Unknown] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, str] | Unknown] = field(default_factory=dict)
     """Ollama stack -> tag -> manifest digest"""
-    gateway: ObservedGateway | Unknown | None = None
+    gateways: Mapping[str, ObservedGateway | Unknown] = field(default_factory=dict)
+    """Service that is a gateway -> what it lists"""
+    loaded: Mapping[str, tuple[LoadedModel, ...] | Unknown] = field(default_factory=dict)
+    """Ollama stack -> what it has in memory; only those that use cards are asked"""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from mesh.state.cards import SeenCards, lost_inside, read_cards
 from mesh.state.deployment import HostDeployment
 from mesh.state.observed import (
     ObservedContainer,
@@ -103,8 +104,23 @@ def _observed(host: HostDeployment, sections: list[_Section]) -> ObservedHost:
             for section in sections
             if section.name == "release" and (release := _release(section.text))
         },
+        cards=_cards(sections),
         lock=last["lock"].text.strip() or "unknown" if "lock" in last else "",
     )
+
+
+def _cards(sections: Iterable[_Section]) -> SeenCards | None:
+    """What nvidia-smi told on the host and in the containers; None where it was not asked."""
+    found: SeenCards | None = None
+    inside = []
+    for section in sections:
+        if section.name == "cards":
+            found = read_cards(int(section.argument), section.text)
+        elif section.name == "inside":
+            code, _, box = section.argument.partition(" ")
+            said = lost_inside(int(code), section.text)
+            inside += [(_unhex(box), said)] if said is not None else []
+    return found and replace(found, inside=tuple(inside))
 
 
 def _unhex(digits: str) -> str:

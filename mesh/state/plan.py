@@ -26,6 +26,21 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Deviation:
+    """Something that is not as the spec says and that no apply can mend: another card, a model that spilled.
+
+    stack: empty for the host itself. name: a card, `VRAM`, a model's tag. mend: what the operator can do.
+    """
+
+    host: str
+    stack: str
+    subject: Literal["card", "model"]
+    name: str
+    why: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
 class CannotTell:
     """A host or service that could not be read, so that nothing can be said about it."""
 
@@ -45,9 +60,12 @@ class Plan:
     notes: tuple[str, ...] = ()
     """Worth knowing, and nothing that apply would change: models nobody asked for, an apply that is running."""
 
+    deviations: tuple[Deviation, ...] = ()
+    """Not as the spec says, and not for apply to mend: drift all the same."""
+
     @property
     def clean(self) -> bool:
-        return not self.changes and not self.unknown
+        return not self.changes and not self.unknown and not self.deviations
 
     def stacks(self, host: str) -> tuple[str, ...]:
         """The host's stacks with at least one change, in order of first appearance."""

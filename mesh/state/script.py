@@ -15,10 +15,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from mesh.state.cards import QUERY
 from mesh.state.deployment import HostDeployment
 
 SAFE = "A-Za-z0-9._/@:+,=~%-"
 """File names of these characters only are listed in bulk. Every other name is listed alone, in hexadecimal."""
+
+
+_NOT_NVIDIA = "rx-"
+"""Cards of AMD: there is no nvidia-smi to ask."""
 
 
 def observe_script(host: HostDeployment, *, mesh: str, docker: str, boundary: str) -> str:
@@ -34,10 +39,12 @@ def observe_script(host: HostDeployment, *, mesh: str, docker: str, boundary: st
         "docker": docker,
         "safe": SAFE,
         "containers": _containers_template(mesh, stacks),
+        "cards": "yes" if any(not card.name.startswith(_NOT_NVIDIA) for card in host.cards) else "",
         "images": '{"id":{{json .ID}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}',
     }
     head = "\n".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
-    lists = {"folders": folders, "files": files, "refs": images}
+    boxes = [ollama.container for ollama in host.ollamas if ollama.on_cards]
+    lists = {"folders": folders, "files": files, "refs": images, "boxes": boxes, "query": QUERY.split()}
     body = _BODY
     for name, words in lists.items():
         body = body.replace(f"@{name}@", _words(words))
@@ -161,11 +168,27 @@ observe_files() {
     fi
 }
 
-observe() {
+observe_cards() { # only where the spec has cards; a driver that hangs must not hang us
+    [ -n "$cards" ] || return 0
+    limit=
+    if command -v timeout >/dev/null; then limit='timeout 10'; fi
+    words=$($limit nvidia-smi @query@ 2>&1)
+    say cards $?
+    printf '%s\n' "$words"
+    for box in @boxes@; do
+        words=$($limit $docker exec "$box" nvidia-smi -L 2>&1)
+        say inside "$? $(hex "$box")"
+        printf '%s\n' "$words"
+    done
+}
+
+observe() { # stdin: what is told about the cards; it is told meanwhile, and comes last
+    exec 3<&0 </dev/null
     observe_files
     observe_docker
+    cat <&3
     say end
 }
 
-observe </dev/null
+observe_cards </dev/null | observe
 """

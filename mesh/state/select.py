@@ -41,5 +41,6 @@ def select_stacks(plan: Plan, stacks: Collection[str]) -> Plan:
     return replace(
         plan,
         changes=tuple(change for change in plan.changes if change.stack in stacks),
+        deviations=tuple(each for each in plan.deviations if not each.stack or each.stack in stacks),
         unknown=tuple(each for each in plan.unknown if "/" not in each.where or each.where.partition("/")[2] in stacks),
     )

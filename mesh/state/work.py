@@ -94,7 +94,7 @@ def _stack_work(stack: StackRelease, seen: ObservedHost, changes: Iterable[Chang
         if same and any(change.name == service.name and change.verb == "update" for change in services):
             again.add(service.name)
     if any(change.subject == "route" for change in changes):
-        again |= {service.name for service in stack.services}
+        again |= set(stack.rolling.services) if stack.rolling else {service.name for service in stack.services}
     return StackWork(
         stack,
         tuple(file for file in stack.files if file.path in files),
@@ -154,6 +154,10 @@ def bundle(work: HostWork, value_of: Callable[[str], str], *, mesh: str, at: str
             _add(tar, moment, f"{folder}/keep", _lines(each.keep))
             _add(tar, moment, f"{folder}/stale", _lines(each.stale))
             _add(tar, moment, f"{folder}/extra", _lines(each.extra))
+            if each.stack.rolling:
+                rolling = each.stack.rolling
+                lines = [" ".join((rolling.before, *rolling.switch)), *rolling.services]
+                _add(tar, moment, f"{folder}/rolling", _lines(lines))
             _add(tar, moment, f"{folder}/release", _release_head(each.stack, mesh, at, by).encode())
             for file in each.files:
                 path = f"new/stacks/{name}/{_relative(each.stack.directory, file.path)}"

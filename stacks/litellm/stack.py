@@ -5,15 +5,19 @@ alone. Fallback lists are on routes only, so no fallback of a fallback can lead 
 """
 
 import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from mesh.compile.gateway import MASTER_KEY, fallback_targets
+from mesh.compile.gateway import MASTER_KEY, fallback_targets, policy, variable
 from mesh.compile.stack import Instance, Placement, StackKind
 from mesh.compile.yamltext import dump_compose
 from mesh.errors import MeshError
 from mesh.spec.mesh import Mesh
-from mesh.spec.providers import CloudProvider, Model, OllamaProvider, Price
+from mesh.spec.providers import CloudProvider, Model, OffPeak, OllamaProvider, Rates
+from mesh.spec.routes import Route
 from mesh.spec.types import FOREVER, SecretRef
+from mesh.state.deployment import Rolling
 
 API_BASES = {
     "anthropic": "https://api.anthropic.com",
@@ -23,13 +27,13 @@ API_BASES = {
     "openai": "https://api.openai.com/v1",
 }
 """Without a trailing slash: LiteLLM appends paths as they are."""
+GATEWAYS = ("litellm-a", "litellm-b")
+GRACE = "5m"
+"""How long a gateway that is stopped may take to finish the answers that it is giving."""
+COOLDOWN = 30
+"""Seconds that a provider which has timed out, or said 429 without a time, is not asked where a fallback can answer."""
 DEFAULT_KEEP_ALIVE = 300
 """Seconds, for models that name none: Ollama's own default, said aloud because the server's is set for the embeddings."""
-
-
-def variable(secret: SecretRef) -> str:
-    """The container's variable of a secret. Never a provider's usual name: LiteLLM would send that one unasked."""
-    return f"MESH_KEY_{secret.name.upper()}"
 
 
 def secrets(instance: Instance) -> dict[str, SecretRef]:
@@ -53,12 +57,18 @@ def config(instance: Instance) -> dict[str, Any]:
     """LiteLLM's config.yaml as data."""
     mesh = instance.mesh
     groups = {name: route.to for name, route in mesh.routes.items()} | {name: name for name in fallback_targets(mesh)}
-    fallbacks = [{name: list(route.chain[1:])} for name, route in mesh.routes.items() if len(route.chain) > 1]
     return {
-        "model_list": [deployment(group, mesh.models[model], instance) for group, model in groups.items()],
+        "model_list": [deployment(group, model, instance) for group, model in groups.items()],
         "router_settings": {
             "num_retries": 0,  # a retry costs seconds; the fallback is there at once
-            "fallbacks": fallbacks,
+            "fallbacks": _chains(mesh, lambda route: route.chain[1:]),
+            # Where a route is in none of its own, LiteLLM tells the client: a longer prompt fits nowhere else either.
+            "context_window_fallbacks": _chains(mesh, partial(_larger, mesh)),
+            "content_policy_fallbacks": _chains(mesh, partial(_elsewhere, mesh)),
+            # The gateway counts tokens itself: Groq's and Moonshot's own errors for a long prompt mean nothing to LiteLLM,
+            # and Ollama cuts the prompt off without a word.
+            "enable_pre_call_checks": True,
+            "cooldown_time": COOLDOWN,
         },
         "litellm_settings": {
             "callbacks": ["mesh_guard.guard"],  # a missing module stops the gateway from starting: no guard, no gateway
@@ -76,17 +86,41 @@ def config(instance: Instance) -> dict[str, Any]:
     }
 
 
-def deployment(group: str, model: Model, instance: Instance) -> dict[str, Any]:
+def _chains(mesh: Mesh, targets: Callable[[Route], Sequence[str]]) -> list[dict[str, list[str]]]:
+    """A fallback list of LiteLLM's: the targets of each route that has any."""
+    return [{name: list(chain)} for name, route in mesh.routes.items() if (chain := targets(route))]
+
+
+def _larger(mesh: Mesh, route: Route) -> list[str]:
+    """Targets that take a longer prompt than the route's own model. One whose context nobody has declared may."""
+    context = mesh.models[route.to].context or 0
+    return [name for name in route.chain[1:] if (mesh.models[name].context or context + 1) > context]
+
+
+def _elsewhere(mesh: Mesh, route: Route) -> list[str]:
+    """Targets at other providers: the one that refused a prompt refuses it from its other models too."""
+    return [name for name in route.chain[1:] if mesh.models[name].at != mesh.models[route.to].at]
+
+
+def deployment(group: str, name: str, instance: Instance) -> dict[str, Any]:
     """One entry of model_list."""
-    provider = instance.mesh.providers[model.at]
-    if isinstance(provider, OllamaProvider):
-        params = _ollama(model, instance.placements[model.at])
-    else:
-        params = _cloud(model, provider, instance)
-    params |= {"timeout": provider.timeout, "stream_timeout": provider.timeout, **_costs(model.price)}
+    mesh, model = instance.mesh, instance.mesh.models[name]
+    provider = mesh.providers[model.at]
     info: dict[str, Any] = {"mode": "embedding" if model.kind == "embedding" else "chat"}
     if model.context:
         info["max_input_tokens"] = model.context
+    if isinstance(provider, OllamaProvider):
+        params, silence = _ollama(model, instance.placements[model.at]), provider.timeout
+    else:
+        params, silence = _cloud(model, provider, instance), provider.first_token or provider.timeout
+    params |= {"timeout": provider.timeout, "stream_timeout": silence, **_costs(model.price)}
+    if model.price and model.price.off_peak:
+        info["off_peak_pricing"] = _off_peak(model.price.off_peak)
+    route = mesh.routes.get(group)
+    if route and len(route.chain) > 1:  # while the next one can answer, the limited or dead one is left alone for a while
+        info["allowed_fails_policy"] = {"RateLimitErrorAllowedFails": 0, "TimeoutErrorAllowedFails": 0}
+    elif route and not mesh.is_local(name):
+        params["num_retries"] = 1  # nobody else can answer
     return {"model_name": group, "litellm_params": params, "model_info": info}
 
 
@@ -108,7 +142,15 @@ def _cloud(model: Model, provider: CloudProvider, instance: Instance) -> dict[st
     return {"model": f"{provider.kind}/{model.id}", "api_base": base.rstrip("/"), "api_key": key}
 
 
-def _costs(price: Price | None) -> dict[str, float]:
+def _off_peak(rates: OffPeak) -> dict[str, Any]:
+    """LiteLLM's own form of prices by the hour."""
+    found: dict[str, Any] = {"hours_utc": list(rates.windows), **_costs(rates)}
+    if rates.weekends:
+        found["windows"] = [{"hours_utc": ["00:00-00:00"], "weekdays": ["sat", "sun"]}]  # equal ends: the whole day
+    return found
+
+
+def _costs(price: Rates | None) -> dict[str, float]:
     """US dollars per token."""
     given = (
         ("input_cost_per_token", price.in_ if price else 0.0),
@@ -117,18 +159,6 @@ def _costs(price: Price | None) -> dict[str, float]:
         ("cache_creation_input_token_cost", price.cache_write if price else None),
     )
     return {name: float(f"{per_million / 1e6:.12g}") for name, per_million in given if per_million is not None}
-
-
-def policy(mesh: Mesh) -> dict[str, Any]:
-    """What mesh_auth.py and mesh_guard.py enforce: who may ask for what. Keys are named, never written."""
-    return {
-        "master": variable(MASTER_KEY),
-        "clients": {
-            name: {"key": variable(mesh.client_key(name)), "routes": sorted(client.routes)}
-            for name, client in mesh.clients.items()
-        },
-        "routes": sorted(mesh.routes),
-    }
 
 
 def _refuse_ambiguity(mesh: Mesh) -> None:
@@ -160,11 +190,14 @@ def _refuse_ambiguity(mesh: Mesh) -> None:
 
 
 stack = StackKind(
-    images={"litellm": "ghcr.io/berriai/litellm:v1.106.2"},
+    images={"litellm": "ghcr.io/berriai/litellm:v1.106.2", "front": "haproxy:3.2.24-alpine"},
     port=4000,
     probe="/health/liveliness",
     memory=2 * 1024**3,
     after=("ollama", "caching-proxy"),
+    volumes=("ledger",),
+    rolling=Rolling(GATEWAYS, before="front", switch=("/bin/sh", "/etc/front/switch")),
+    values=lambda _: {"gateways": list(GATEWAYS), "grace": GRACE},
     secrets=secrets,
     files=files,
 )

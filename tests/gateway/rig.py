@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,9 +108,9 @@ def call(url: str, method: str, path: str, body: Any = None, headers: dict[str, 
         connection.close()
 
 
-def reference_mesh(ports: dict[str, int], *, timeout: str = "3s") -> Mesh:
-    """The reference homelab with everything on loopback."""
-    data = load_compose((INVENTORY / "mesh.yaml").read_text(encoding="utf-8"))
+def reference_mesh(ports: dict[str, int], *, timeout: str = "3s", inventory: Path = INVENTORY) -> Mesh:
+    """The reference homelab (or an inventory made from it) with everything on loopback."""
+    data = load_compose((inventory / "mesh.yaml").read_text(encoding="utf-8"))
     for host in data["hosts"].values():
         host["address"] = "127.0.0.1"
     data["providers"]["ollama"] |= {"port": ports["ollama"], "timeout": timeout}
@@ -124,14 +124,17 @@ def reference_mesh(ports: dict[str, int], *, timeout: str = "3s") -> Mesh:
 
 @dataclass
 class Rig:
-    """Running processes by name, and where they answer."""
+    """Running processes by name, and where they answer. value_of: the value of a secret by name."""
 
     folder: Path
     ports: dict[str, int]
     mesh: Mesh
     deployment: Deployment
     litellm: Litellm
+    value_of: Callable[[str], str] = secret_of
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ledger: Path | None = None
+    """The ledger's file where it is not the gateway's own."""
 
     @property
     def gateway(self) -> str:
@@ -165,8 +168,8 @@ class Rig:
             process.wait()
 
     def start_double(self, name: str) -> None:
-        env = {**os.environ, "PYTHONPATH": str(LAB), "OLLAMA_MODELS": str(self.folder / "models")}
-        argv = [sys.executable, "-m", "doubles", name, "--host", "127.0.0.1", "--port", str(self.ports[name])]
+        env = {**os.environ, "PYTHONPATH": str(PROJECT), "OLLAMA_MODELS": str(self.folder / "models")}
+        argv = [sys.executable, "-m", "mesh.doubles", name, "--host", "127.0.0.1", "--port", str(self.ports[name])]
         self.start(name, argv, env, "/")
 
     def write(self, name: str) -> Path:
@@ -175,7 +178,7 @@ class Rig:
         for file in release.files:
             target = self.folder / name / Path(file.path).relative_to(release.directory)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.content(secret_of))
+            target.write_bytes(file.content(self.value_of))
             target.chmod(file.mode)
         return self.folder / name
 
@@ -192,7 +195,9 @@ class Rig:
         moved = {"/etc/litellm/config.yaml": str(folder / "gateway/config.yaml"), "litellm": self.litellm.command}
         moved |= {"0.0.0.0": "127.0.0.1", "4000": str(port)}
         command = [*entrypoint, *(moved.get(each, each) for each in definition["command"])]
-        return self.litellm.run(command, {**definition["environment"], "PYTHONPATH": str(folder / "gateway")}, folder)
+        ledger = "/tmp/ledger.db" if self.litellm.image else str(self.ledger or folder / "ledger.db")
+        own = {"PYTHONPATH": str(folder / "gateway"), "MESH_LEDGER": ledger}
+        return self.litellm.run(command, {**definition["environment"], **own}, folder)
 
     def start_gateway(self) -> None:
         argv, env = self.gateway_command(self.write("litellm"), self.ports["litellm"])
@@ -214,7 +219,7 @@ class Rig:
         else:
             body.setdefault("messages", [{"role": "user", "content": "hello"}])
             body.setdefault("max_tokens", 20)
-        return self.send("POST", path, body, secret_of(self.mesh.client_key(client).name))
+        return self.send("POST", path, body, self.value_of(self.mesh.client_key(client).name))
 
     def send(self, method: str, path: str, body: Any, key: str | None) -> Answer:
         return call(self.gateway, method, path, body, {"authorization": f"Bearer {key}"} if key is not None else {})
@@ -237,13 +242,18 @@ class Rig:
             self.start_double("ollama")
 
 
+def deployment_of(mesh: Mesh) -> Deployment:
+    """What the spec compiles to."""
+    library = StackLibrary.load(STACKS, INVENTORY, mesh)
+    return compile_mesh(mesh, library, ImageLock(), lambda name: hashlib.sha256(name.encode()).hexdigest())
+
+
 @contextlib.contextmanager
 def running(folder: Path, litellm: Litellm) -> Iterator[Rig]:
     """All of it up, and down again."""
     ports = {name: free_port() for name in ("ollama", "cloud", "litellm", "caching-proxy")}
     mesh = reference_mesh(ports)
-    library = StackLibrary.load(STACKS, INVENTORY, mesh)
-    deployment = compile_mesh(mesh, library, ImageLock(), lambda name: hashlib.sha256(name.encode()).hexdigest())
+    deployment = deployment_of(mesh)
     rig = Rig(folder, ports, mesh, deployment, litellm)
     try:
         rig.start_double("cloud")

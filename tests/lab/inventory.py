@@ -30,6 +30,7 @@ PROVIDERS = ("anthropic", "deepseek", "groq", "moonshot")
 SERVICES = {
     "ollama": "ollama",
     "litellm": "litellm",
+    "front": "haproxy",
     "caching-proxy": "litellm",
     "open-webui": "open-webui",
     "qdrant": "qdrant",

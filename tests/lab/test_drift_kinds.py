@@ -190,11 +190,11 @@ def test_a_model_missing_from_ollama(applied: Applied) -> None:
 
 
 def test_a_route_missing_from_the_live_gateway(lab: Lab, applied: Applied) -> None:
-    """The gateway runs with another file than the one that is there now: files and labels are right, the live routes are not."""
+    """One gateway runs with another file than the one that is there now: files and labels are right, its routes are not."""
     config = "/opt/mesh/stacks/litellm/gateway/config.yaml"
-    healthy = "until [ $(docker inspect -f '{{.State.Health.Status}}' litellm-litellm-1) = healthy ]; do sleep 0.5; done"
+    healthy = "until [ $(docker inspect -f '{{.State.Health.Status}}' litellm-litellm-a-1) = healthy ]; do sleep 0.5; done"
     lab.ssh("vm-docker", f"cp -p {config} /tmp/kept.yaml; sed -i 's/model_name: tidy/model_name: tidied/' {config}")
-    lab.ssh("vm-docker", f"docker restart litellm-litellm-1; sleep 2; {healthy}; cat /tmp/kept.yaml >{config}")
+    lab.ssh("vm-docker", f"docker restart litellm-litellm-a-1; sleep 2; {healthy}; cat /tmp/kept.yaml >{config}")
     assert set(reference_drift(applied)) == {("vm-docker", "route", "tidied"), ("vm-docker", "route", "tidy")}
     done = applied.mesh("apply", "-y")
     assert done.returncode == 0, done.stdout + done.stderr

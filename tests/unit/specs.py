@@ -25,8 +25,8 @@ providers:
   anthropic: {kind: anthropic, key: secret:anthropic_api_key, through: caching-proxy}
 models:
   llama: {at: ollama, tag: "llama3.1:8b", context: 16384}
-  mistral: {at: ollama, tag: "mistral:7b"}
-  nomic: {at: ollama, tag: nomic-embed-text, kind: embedding, resident: true}
+  mistral: {at: ollama, tag: "mistral:7b", context: 16384}
+  nomic: {at: ollama, tag: nomic-embed-text, kind: embedding, context: 2048, resident: true}
   v4: {at: deepseek, id: deepseek-v4-pro, price: {in: 1.32, out: 3.96}}
   claude: {at: anthropic, id: claude-opus-5-5, price: {in: 4, out: 20}}
 routes:

@@ -27,6 +27,7 @@ from mesh.state.observed import (
     ObservedHost,
     RecordedRelease,
     RecordedService,
+    Unknown,
 )
 from mesh.state.release import release_id
 
@@ -77,7 +78,7 @@ def deployment(root: str = "/opt/mesh") -> Deployment:
             "vm": HostDeployment("vm", "10.0.0.2", root, (database, gateway)),
             "box": HostDeployment("box", "10.0.0.1", root, (ollama, plain), (models,)),
         },
-        Gateway("http://10.0.0.2:4000", "key", ("bulk", "claude"), {"bulk": ("claude",)}),
+        Gateway("http://10.0.0.2:4000", "key", ("bulk", "claude"), {"bulk": ("claude",)}, ("litellm-a", "litellm-b"), "d1"),
     )
 
 
@@ -119,8 +120,11 @@ def ideal(wanted: Deployment) -> Observed:
             {each.name: _recorded(each) for each in host.stacks},
         )
     models = {each.stack: dict.fromkeys(each.tags, "sha256:m") for host in wanted.hosts.values() for each in host.ollamas}
-    gateway = ObservedGateway(wanted.gateway.groups, wanted.gateway.fallbacks) if wanted.gateway else None
-    return Observed(hosts, models, gateway)
+    gateways: dict[str, ObservedGateway | Unknown] = {}
+    if wanted.gateway:
+        listed = ObservedGateway(wanted.gateway.groups, wanted.gateway.fallbacks, wanted.gateway.guard)
+        gateways = dict.fromkeys(wanted.gateway.services, listed)
+    return Observed(hosts, models, gateways)
 
 
 def _recorded(each: StackRelease) -> RecordedRelease:
@@ -146,6 +150,11 @@ case "$*" in
 "ps -aq"*)
     [ ! -e "$here/dead" ] || {{ cat "$here/dead" >&2; exit 1; }}
     cat "$here/ids" 2>/dev/null || : ;;
+"ps -q "*)
+    for service in "$here"/state-*; do
+        case "$*" in *"service=${{service##*/state-}}") echo "${{service##*/}}" ;; esac
+    done ;;
+"inspect --format {{{{.State.Status"*) for word; do :; done; cat "$here/$word" ;;
 "inspect --type container"*)
     if [ -e "$here/vanish" ]; then rm "$here/vanish"; echo 'Error: No such container: gone' >&2; exit 1; fi
     cat "$here/containers" ;;

@@ -80,7 +80,7 @@ def inventory(small_inventory: Path, registry: Registry) -> Path:
     """Two images, both at the double."""
     host = f"127.0.0.1:{registry.server_port}"
     (small_inventory / "mesh.yaml").write_text(
-        SMALL_SPEC + f"images: {{litellm: '{host}/litellm:1.0', ollama: '{host}/lab/ollama:2.0'}}\n"
+        SMALL_SPEC + f"images: {{litellm: '{host}/litellm:1.0', ollama: '{host}/lab/ollama:2.0', front: 'x/z:1@{FIRST}'}}\n"
     )
     registry.digests = {"/v2/litellm/manifests/1.0": FIRST, "/v2/lab/ollama/manifests/2.0": FIRST}
     return small_inventory
@@ -117,7 +117,8 @@ def test_a_digest_that_the_registry_does_not_send_is_computed(inventory: Path, r
 def test_an_anonymous_token_is_fetched_where_the_registry_says(inventory: Path, registry: Registry, run_mesh: Run) -> None:
     registry.token = "pull-token"
     (inventory / "mesh.yaml").write_text(
-        SMALL_SPEC + f"images: {{litellm: '127.0.0.1:{registry.server_port}/litellm:1.0', ollama: 'x/y:1@{FIRST}'}}\n"
+        SMALL_SPEC
+        + f"images: {{litellm: '127.0.0.1:{registry.server_port}/litellm:1.0', ollama: 'x/y:1@{FIRST}', front: 'x/z@{FIRST}'}}\n"
     )
     ran = run_mesh("lock", "-C", inventory)
     assert ran.code == 0, ran.err

@@ -80,7 +80,7 @@ def test_every_service_of_the_mesh_is_hardened(name: str) -> None:
 def test_the_gateway_gets_memory_to_live() -> None:
     data = reference()
     del data["stacks"]["litellm"]["memory"]
-    limit = service(compiled(data), "litellm").definition["mem_limit"]
+    limit = service(compiled(data), "litellm-a", of="litellm").definition["mem_limit"]
     assert int(limit.removesuffix("m")) >= 1536
 
 
@@ -88,10 +88,11 @@ def test_the_gateway_gets_memory_to_live() -> None:
 def test_ports_are_bound_to_the_declared_address_only(name: str) -> None:
     deployment = compiled()
     address = next(host.address for host in deployment.hosts.values() if any(each.name == name for each in host.stacks))
-    for each in stack(deployment, name).services:
-        assert each.definition["ports"]
-        assert all(port.startswith(f"{address}:") for port in each.definition["ports"])
-        assert "network_mode" not in each.definition
+    services = stack(deployment, name).services
+    ports = [port for each in services for port in each.definition.get("ports", ())]
+    assert ports
+    assert all(port.startswith(f"{address}:") for port in ports)
+    assert all("network_mode" not in each.definition for each in services)
 
 
 def test_ports_bind_to_the_bind_address_where_the_host_is_known_by_name() -> None:
@@ -137,7 +138,7 @@ def test_a_host_gets_only_the_secrets_that_its_stacks_need() -> None:
 
 
 def test_a_service_with_secrets_loads_them_before_its_command() -> None:
-    definition = service(compiled(), "litellm").definition
+    definition = service(compiled(), "litellm-a", of="litellm").definition
     assert "./secrets/env:/run/secrets/env:ro" in definition["volumes"]
     assert definition["entrypoint"][:2] == ["/bin/sh", "-c"]
     script = definition["entrypoint"][2]
@@ -158,7 +159,7 @@ def test_images_are_pinned_by_the_lock_and_replaced_by_the_spec() -> None:
     digest = "sha256:" + "a" * 64
     lock = ImageLock().with_image("registry.lan:5000/litellm:1", digest, "2026-11-23").with_image("tiny:2", digest, "2026-11-23")
     deployment = compiled(data, lock=lock)
-    assert service(deployment, "litellm").image == f"registry.lan:5000/litellm:1@{digest}"
+    assert service(deployment, "litellm-b", of="litellm").image == f"registry.lan:5000/litellm:1@{digest}"
     assert service(deployment, "whoami").image == f"tiny:2@{digest}"
     assert f"tiny:2@{digest}" in text(stack(deployment, "whoami"), "compose.yaml")
     assert "@" not in service(deployment, "qdrant").image

@@ -140,7 +140,7 @@ def test_the_real_compose_reads_hostile_values_as_they_are_meant(tmp_path: Path)
         ("services: [", ""),
         ("a: 1", "services"),
         ("services: {odd: 1}", ""),
-        ("services: {other: {image: {{ image.odd }}}}", ""),
+        ("services: {odd: {image: elsewhere:1}}", ""),
     ],
 )
 def test_a_template_that_is_wrong_is_an_error_with_its_place(tmp_path: Path, template: str, why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -185,7 +186,8 @@ def test_two_clients_with_one_key_do_not_compile() -> None:
 
 def test_a_client_s_routes_are_its_own_in_the_policy() -> None:
     policy = json.loads(text(stack(compiled(), "litellm"), "gateway/policy.json"))
-    assert policy["clients"]["ocr"] == {"key": "MESH_KEY_CLIENT_OCR_KEY", "routes": ["bulk", "embed"]}
+    limits = {"budget": 5_000_000, "rpm": 60}  # micro-dollars a month, requests a minute
+    assert policy["clients"]["ocr"] == {"key": "MESH_KEY_CLIENT_OCR_KEY", "routes": ["bulk", "embed"], **limits}
     assert policy["routes"] == sorted(reference()["routes"])
 
 
@@ -253,7 +255,7 @@ def test_stateful_volumes_are_named() -> None:
         "ollama": ("models",),
         "qdrant": ("storage",),
         "open-webui": ("data",),
-        "litellm": (),
+        "litellm": ("ledger",),
     }
 
 
@@ -262,3 +264,81 @@ def test_one_caching_proxy_refuses_two_upstreams() -> None:
     data["providers"]["other"] = {"kind": "anthropic", "through": "caching-proxy", "base_url": "http://10.0.0.9"}
     with pytest.raises(MeshError, match="different addresses"):
         compiled(data)
+
+
+# LiteLLM: chains
+
+
+def _listed(config: dict[str, Any], kind: str) -> dict[str, list[str]]:
+    return {name: chain for entry in config["router_settings"][kind] for name, chain in entry.items()}
+
+
+def test_a_prompt_that_is_too_long_goes_to_models_that_take_more_and_to_no_other() -> None:
+    config = gateway_config()
+    longer = _listed(config, "context_window_fallbacks")
+    assert longer["bulk"] == ["claude"]
+    assert "write" not in longer  # Claude takes the most: nobody else could
+    assert config["router_settings"]["enable_pre_call_checks"] is True
+
+
+def test_a_refused_prompt_goes_to_another_provider() -> None:
+    data = reference()
+    data["routes"]["bulk"]["fallback"] = ["deepseek-r1", "claude"]
+    assert _listed(gateway_config(data), "content_policy_fallbacks")["bulk"] == ["claude"]
+
+
+def test_no_list_of_a_private_route_names_a_cloud_model() -> None:
+    config = gateway_config()
+    lists = [_listed(config, kind) for kind in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")]
+    assert {target for each in lists for target in each.get("private", ())} <= {"mistral-7b"}
+
+
+def test_only_what_has_a_fallback_is_left_alone_after_a_limit_or_a_timeout() -> None:
+    config = gateway_config()
+    rested = {each["model_name"] for each in config["model_list"] if "allowed_fails_policy" in each["model_info"]}
+    assert rested == {name for name, chain in _listed(config, "fallbacks").items() if chain}
+
+
+def test_only_a_remote_model_without_a_fallback_is_tried_again() -> None:
+    data = reference()
+    data["routes"]["alone"] = {"to": "kimi-k2"}
+    config = gateway_config(data)
+    assert {each["model_name"] for each in config["model_list"] if each["litellm_params"].get("num_retries")} == {"alone"}
+
+
+def test_the_first_token_has_a_time_of_its_own() -> None:
+    data = reference()
+    data["providers"]["groq"]["first_token"] = "4s"
+    params = group(gateway_config(data), "fast")
+    assert (params["timeout"], params["stream_timeout"]) == (15, 4)
+
+
+def test_off_peak_prices_are_given_by_the_hour() -> None:
+    data = reference()
+    data["models"]["deepseek-v3"]["price"] = {
+        "in": 0.3,
+        "out": 1.2,
+        "off_peak": {"windows": ["10:00-01:00"], "weekends": True, "in": 0.15, "out": 0.6},
+    }
+    (entry,) = [each for each in gateway_config(data)["model_list"] if each["model_name"] == "bulk"]
+    assert entry["model_info"]["off_peak_pricing"] == {
+        "hours_utc": ["10:00-01:00"],
+        "input_cost_per_token": 1.5e-07,
+        "output_cost_per_token": 6e-07,
+        "windows": [{"hours_utc": ["00:00-00:00"], "weekdays": ["sat", "sun"]}],
+    }
+
+
+def test_the_front_serves_the_paths_of_the_edge_and_no_other() -> None:
+    release = stack(compiled(), "litellm")
+    front = text(release, "front/haproxy.cfg")
+    served = {path for line in front.splitlines() if "acl served path" in line for path in line.split()[3:]}
+    posted = re.findall(r'^    "(/[a-z/]+)": \(_?', text(release, "gateway/mesh_request.py"), re.MULTILINE)
+    own = {"/models", "/v1/models", "/health/liveliness", "/mesh/guard", "/mesh/ledger"}
+    assert served == {prefix + path for prefix in ("", "/v1") for path in posted} | own
+
+
+def test_the_front_never_sends_a_request_twice() -> None:
+    front = text(stack(compiled(), "litellm"), "front/haproxy.cfg")
+    assert "retry-on conn-failure #" in front
+    assert "option http-server-close" in front

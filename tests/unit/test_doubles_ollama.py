@@ -15,15 +15,13 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
+from mesh.doubles import ollama_cli
+from mesh.doubles.ollama import build
+from mesh.doubles.ollama_models import TABLE, look_up
+from mesh.doubles.ollama_state import Memory, Settings, parse_host, parse_keep_alive
+from mesh.doubles.text import embed
 
-from doubles import ollama_cli
-from doubles.ollama import build
-from doubles.ollama_models import TABLE, look_up
-from doubles.ollama_state import Memory, Settings, parse_host, parse_keep_alive
-from doubles.text import embed
-
-LAB = Path(__file__).parents[1] / "lab"
+PROJECT = Path(__file__).parents[2]
 Client = TestClient[Any, Any]
 GIB = 1024**3
 
@@ -291,18 +289,18 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
     """The `ollama` command against its own `ollama serve`, as in the container."""
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(LAB),
+        "PYTHONPATH": str(PROJECT),
         "HOME": str(tmp_path_factory.mktemp("home")),
         "OLLAMA_HOST": f"127.0.0.1:{free_port()}",
         "DOUBLE_PULL_SECONDS": "0",
     }
 
     def call(*args: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "doubles.ollama_cli", *args]
+        line = [sys.executable, "-m", "mesh.doubles.ollama_cli", *args]
         return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=20, check=False)
 
     server = subprocess.Popen(
-        [sys.executable, "-m", "doubles.ollama_cli", "serve"], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "mesh.doubles.ollama_cli", "serve"], env=environment, stderr=subprocess.PIPE, text=True
     )
     assert server.stderr is not None
     assert "NOT the real service" in server.stderr.readline()
@@ -349,8 +347,8 @@ def test_the_command_without_a_server_exits_1(monkeypatch: pytest.MonkeyPatch, c
 
 def test_a_models_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    environment = {"PYTHONPATH": str(LAB), "OLLAMA_MODELS": str(tmp_path / "file" / "models"), "PATH": os.environ["PATH"]}
-    line = [sys.executable, "-m", "doubles", "ollama", "--port", "0"]
+    environment = {"PYTHONPATH": str(PROJECT), "OLLAMA_MODELS": str(tmp_path / "file" / "models"), "PATH": os.environ["PATH"]}
+    line = [sys.executable, "-m", "mesh.doubles", "ollama", "--port", "0"]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
     assert "cannot serve" in done.stderr

@@ -1,7 +1,6 @@
 """The double of Qdrant: the real client works against it, keys are asked for, data outlives a restart."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 pytest.importorskip("qdrant_client")
-sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
-
-from doubles.qdrant import Settings, build
 from qdrant_client import QdrantClient, models
+
+from mesh.doubles.qdrant import Settings, build
 
 Client = TestClient[Any, Any]
 KEY = {"api-key": "write"}

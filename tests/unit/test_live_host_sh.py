@@ -15,7 +15,7 @@ import pytest
 from statekit import SECRET, environment, service, stack, stub_docker, value_of
 
 from mesh.live.remote import Remote
-from mesh.state.deployment import File, HostDeployment, SecretPart, StackRelease
+from mesh.state.deployment import File, HostDeployment, Rolling, SecretPart, StackRelease
 from mesh.state.observed import ObservedHost, RecordedRelease
 from mesh.state.work import HostWork, RemovedStack, StackWork, bundle
 
@@ -332,3 +332,81 @@ def test_files_of_a_release_that_is_recorded_are_what_is_kept(box: Box) -> None:
     seen = ObservedHost("vm", releases={"web": RecordedRelease("r", "t", "op", "closet", {}, ("compose.yaml", "gone.conf"))})
     plan = Plan((Change("vm", "web", "file", made.files[0].path, "update", "changes"),))
     assert work_of(host, seen, plan).stacks["web"].keep == ("compose.yaml", "gone.conf")
+
+
+# one after the other
+
+
+def rolling(root: Path, compose: str) -> StackRelease:
+    """Gateways `a` and `b` behind `front`."""
+    text = f"services:\n  a: {{}}\n  b: {{}}\n  front: {{}}\n# {compose}\n"
+    return replace(release(root, text), rolling=Rolling(("a", "b"), before="front", switch=("switch",)))
+
+
+def states(box: Box, **found: str) -> None:
+    for name, state in found.items():
+        (box.docker.parent / f"state-{name}").write_text(f"{state}\n")
+
+
+def steps(box: Box) -> list[str]:
+    """What was switched and brought up, in short."""
+    found = []
+    for call in box.calls().splitlines():
+        words = call.split()
+        if " exec " in call or words[0] == "stop":
+            found.append(" ".join(words[-2:]))
+        elif " up " in call:
+            found.append("up " + (words[-1] if "--no-deps" in call else "all"))
+    return found
+
+
+def test_services_that_are_alike_are_changed_one_after_the_other(box: Box) -> None:
+    box.lock()
+    states(box, front="running/healthy", a="running/healthy", b="running/healthy")
+    assert box.up(work(rolling(box.root, "one")))[-1] == "@up"
+    assert steps(box) == ["drain a", "up a", "ready a", "drain b", "up b", "ready b", "up all"]
+
+
+def test_the_one_that_does_not_serve_is_changed_first_and_stopped_without_a_wait(box: Box) -> None:
+    box.lock()
+    states(box, front="running/healthy", a="running/healthy", b="restarting/unhealthy")
+    box.up(work(rolling(box.root, "one")))
+    assert steps(box) == ["drain b", "10 state-b", "up b", "ready b", "drain a", "up a", "ready a", "up all"]
+
+
+def test_with_nothing_before_them_yet_they_come_up_together(box: Box) -> None:
+    box.lock()
+    assert box.up(work(rolling(box.root, "one")))[-1] == "@up"
+    assert steps(box) == ["up all"]
+
+
+def test_when_the_first_does_not_come_up_the_second_is_not_touched_before_the_old_release_is_back(box: Box) -> None:
+    box.lock()
+    first = rolling(box.root, "one")
+    box.up(work(first))
+    states(box, front="running/healthy", a="running/healthy", b="running/healthy")
+    (box.docker.parent / "calls").write_text("")
+    bad = rolling(box.root, "bad")
+    assert box.up(work(bad, keep=written(first)))[-1] == "@back"
+    assert steps(box)[:4] == ["drain a", "up a", "drain a", "up a"]
+    assert "# one" in (box.web / "compose.yaml").read_text()
+
+
+def test_what_serves_is_left_to_serve_when_even_the_old_release_does_not_come_up(box: Box) -> None:
+    box.lock()
+    first = rolling(box.root, "bad")
+    (box.root / "previous").mkdir(parents=True)
+    box.carry(host_work(box.root, work(first)))
+    states(box, front="running/healthy", a="restarting/unhealthy", b="running/healthy")
+    shutil.copytree(box.root / "lock" / "new" / "stacks" / "web", box.root / "previous" / "web")
+    (box.root / "previous" / "web" / ".release.json").write_text("{}")
+    assert box.up(work(first))[-1] == "@failed"
+    assert not any(call.endswith(" stop") for call in box.calls().splitlines())
+
+
+def test_what_is_to_be_made_anew_is_made_anew_in_its_turn(box: Box) -> None:
+    box.lock()
+    states(box, front="running/healthy", a="running/healthy", b="running/healthy")
+    box.up(work(rolling(box.root, "one"), recreate=("b", "front")))
+    forced = [call.split()[-1] for call in box.calls().splitlines() if "--force-recreate" in call]
+    assert forced == ["b", "front"]

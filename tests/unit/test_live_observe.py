@@ -24,6 +24,7 @@ class Stub(BaseHTTPRequestHandler):
         self.seen.append((self.path, self.headers.get("Authorization")))
         status, body = self.answers.get(self.path, (404, "not here"))
         self.send_response(status)
+        self.send_header("x-mesh-gateway", "litellm-a")
         self.end_headers()
         self.wfile.write(body.encode())
 
@@ -48,7 +49,7 @@ def models(url: str) -> dict[str, str] | Unknown:
 
 
 def gateway(url: str) -> ObservedGateway | Unknown:
-    return list_gateway(Gateway(url, "key", (), {}), "sk-planted")
+    return list_gateway(Gateway(url, "key", (), {}), "litellm-a", "sk-planted")
 
 
 def test_models_are_listed_with_their_digests(stub: str) -> None:
@@ -69,11 +70,19 @@ def test_an_ollama_that_is_down_is_unknown_with_the_address(stub: str) -> None:
     assert isinstance(models(stub), Unknown)
 
 
-def test_groups_and_fallbacks_come_from_one_question_with_the_key(stub: str) -> None:
+def test_groups_fallbacks_and_guard_are_asked_for_with_the_key(stub: str) -> None:
     data = [{"id": "bulk", "metadata": {"fallbacks": ["llama", "claude"]}}, {"id": "llama", "metadata": {"fallbacks": []}}]
     Stub.answers["/v1/models?include_metadata=true"] = (200, json.dumps({"data": data}))
-    assert gateway(stub) == ObservedGateway(("bulk", "llama"), {"bulk": ("llama", "claude")})
-    assert Stub.seen == [("/v1/models?include_metadata=true", "Bearer sk-planted")]
+    Stub.answers["/mesh/guard"] = (200, '{"guard": "d1"}')
+    assert gateway(stub) == ObservedGateway(("bulk", "llama"), {"bulk": ("llama", "claude")}, "d1")
+    assert Stub.seen == [("/v1/models?include_metadata=true", "Bearer sk-planted"), ("/mesh/guard", "Bearer sk-planted")]
+
+
+def test_an_answer_of_another_gateway_than_the_one_asked_is_not_taken_for_it(stub: str) -> None:
+    Stub.answers["/v1/models?include_metadata=true"] = (200, '{"data": []}')
+    found = list_gateway(Gateway(stub, "key", (), {}), "litellm-b", "sk-planted")
+    assert isinstance(found, Unknown)
+    assert "litellm-b does not answer, litellm-a does" in found.why
 
 
 @pytest.mark.parametrize("answer", [(401, "no"), (500, "boom"), (200, '{"data": [{"id": "bulk"}]}'), (200, "{}")])

@@ -101,8 +101,20 @@ def test_a_stack_name_that_compose_would_refuse_is_refused(tmp_path: Path) -> No
 def test_clients_whose_names_make_the_same_key_are_refused(tmp_path: Path) -> None:
     overlay = "clients:\n  a-b: {routes: [embed]}\n  a.b: {routes: [embed]}\n"
     assert said(findings(tmp_path, overlay, secret_names=frozenset({"client_a_b_key", *SECRETS}))) == [
-        "4: error[client-key-shared]: clients.a.b: it has the same key as `a-b`, secret:client_a_b_key"
+        "4: error[client-key-shared]: clients.a.b: it has the same key as clients.a-b, secret:client_a_b_key"
         " | give it its own: key: secret:client_a_b_key_2"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("secret", "owner"),
+    [("deepseek_api_key", "providers.deepseek"), ("litellm_master_key", "the mesh itself (litellm: its administration)")],
+)
+def test_a_client_with_the_key_of_a_provider_or_of_the_gateway_is_refused(tmp_path: Path, secret: str, owner: str) -> None:
+    overlay = f"clients:\n  ocr: {{routes: [embed], key: secret:{secret}}}\n"
+    assert said(findings(tmp_path, overlay, secret_names=frozenset({"litellm_master_key", *SECRETS}))) == [
+        f"3: error[client-key-shared]: clients.ocr: it has the same key as {owner}, secret:{secret}"
+        " | give it its own: key: secret:client_ocr_key_2"
     ]
 
 

@@ -142,3 +142,41 @@ def test_required_retrieval_is_refused_while_nothing_enforces_it(tmp_path: Path)
         "2: error[retrieval-not-enforced]: routes.archive: this version cannot enforce `retrieval: required`, so it refuses"
         " the route | drop `retrieval: required`, or the route"
     ]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        (
+            "models: {v4: {context: 131072}, claude: {context: 1000000}}\nroutes: {bulk: {context: 32768}}",
+            "error[route-context]: routes.bulk promises 32768 tokens, and `llama` takes 16384"
+            " | remove `llama`, declare its context, or promise less",
+        ),
+        (
+            "models: {mistral: {context: null}}\nroutes: {private: {context: 8192}}",
+            "error[route-context]: routes.private promises 8192 tokens, and `mistral` declares no context"
+            " | remove `mistral`, declare its context, or promise less",
+        ),
+        (
+            "routes: {private: {availability: promised}}",
+            "warning[route-availability]: routes.private promises availability, and everything that answers it is at ollama"
+            " | add a fallback elsewhere, or drop `availability: promised`",
+        ),
+        (
+            "models: {v4: {price: null}}",
+            "error[price-missing]: models.v4 has no price, so what its answers cost cannot be counted"
+            " | add price: {in: USD, out: USD} for a million tokens",
+        ),
+    ],
+)
+def test_what_a_route_promises_its_whole_chain_keeps(tmp_path: Path, overlay: str, expected: str) -> None:
+    assert expected in [each.partition(": ")[2] for each in said(findings(tmp_path, overlay))]
+
+
+def test_a_chain_with_a_second_place_keeps_its_promise_of_availability(tmp_path: Path) -> None:
+    assert findings(tmp_path, "routes: {bulk: {availability: promised}}") == []
+
+
+def test_flat_plans_need_no_price(tmp_path: Path) -> None:
+    overlay = "models: {claude: {price: null}}\nproviders: {anthropic: {plan: {price: 100 USD/month, window: 5h}}}"
+    assert findings(tmp_path, overlay) == []

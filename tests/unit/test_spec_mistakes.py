@@ -55,7 +55,7 @@ EXPECTED = """\
 12:22 spec-key-unknown: unknown key `one` in providers.o2 | did you mean `on`?
 13:3 spec-value: providers.o3: it has no `kind` | add kind: ollama, or the kind of cloud API
 14:28 spec-value: providers.d.key: the value is not a reference to a secret | write secret:NAME (lower case, digits and _), never the value itself; `mesh secrets set NAME` stores it
-14:43 spec-key-unknown: unknown key `on` in providers.d | known: base_url, key, kind, plan, through, timeout
+14:43 spec-key-unknown: unknown key `on` in providers.d | known: base_url, first_token, key, kind, plan, through, timeout
 14:64 spec-value: providers.d.plan.price: `3 EUR` is not a monthly sum | write it as 20 USD/month
 14:79 spec-value: providers.d.plan.window: `5x` is not a duration | write a number and s, m, h or d, such as 10m, or `forever`
 15:6 spec-value: providers.e: expected a mapping, not text | write {KEY: VALUE} or indented `KEY: VALUE` lines

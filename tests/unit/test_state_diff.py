@@ -61,7 +61,7 @@ def test_a_mesh_that_is_as_the_spec_says_has_an_empty_plan() -> None:
 
 def test_an_empty_host_gets_everything_and_names_the_images_to_pull() -> None:
     seen = with_host(ideal(deployment()), "vm", files={}, containers=(), images={}, releases={})
-    found = plan(replace(seen, gateway=Unknown("refused")))
+    found = plan(replace(seen, gateways=dict.fromkeys(seen.gateways, Unknown("refused"))))
     assert not found.unknown
     assert {change.verb for change in found.changes} == {"create"}
     assert next(change.name for change in found.changes if change.subject == "image") == "registry.lan/qdrant:1.0"
@@ -289,15 +289,26 @@ def test_an_ollama_that_is_stopped_is_one_change_and_nothing_is_said_about_its_m
 @pytest.mark.parametrize(
     ("live", "name", "verb"),
     [
-        (ObservedGateway(("claude",), {}), "bulk", "create"),
-        (ObservedGateway(("bulk", "claude", "leak"), {"bulk": ("claude",)}), "leak", "remove"),
-        (ObservedGateway(("bulk", "claude"), {"bulk": ()}), "bulk", "update"),
-        (ObservedGateway(("bulk", "claude"), {"bulk": ("claude",), "claude": ("bulk",)}), "claude", "update"),
+        (ObservedGateway(("claude",), {}, "d1"), "bulk", "create"),
+        (ObservedGateway(("bulk", "claude", "leak"), {"bulk": ("claude",)}, "d1"), "leak", "remove"),
+        (ObservedGateway(("bulk", "claude"), {"bulk": ()}, "d1"), "bulk", "update"),
+        (ObservedGateway(("bulk", "claude"), {"bulk": ("claude",), "claude": ("bulk",)}, "d1"), "claude", "update"),
+        (ObservedGateway(("bulk", "claude"), {"bulk": ("claude",)}, "d0"), "litellm-b", "update"),
+        (ObservedGateway(("bulk", "claude"), {"bulk": ("claude",)}, "none"), "litellm-b", "update"),
     ],
 )
-def test_routes_of_the_live_gateway_are_compared(live: ObservedGateway, name: str, verb: str) -> None:
-    change = only(plan(replace(ideal(deployment()), gateway=live)))
+def test_routes_and_guard_of_each_live_gateway_are_compared(live: ObservedGateway, name: str, verb: str) -> None:
+    seen = ideal(deployment())
+    change = only(plan(replace(seen, gateways={**seen.gateways, "litellm-b": live})))
     assert (change.subject, change.name, change.verb) == ("route", name, verb)
+    assert "litellm-b" in change.why
+
+
+def test_a_gateway_that_cannot_be_asked_is_unknown_beside_one_that_is_well() -> None:
+    seen = ideal(deployment())
+    found = plan(replace(seen, gateways={**seen.gateways, "litellm-a": Unknown("refused")}))
+    assert found.changes == ()
+    assert "litellm-a" in found.unknown[0].why
 
 
 # what cannot be told

@@ -13,7 +13,7 @@ from statekit import SECRET, deployment, ideal, service, stack, value_of, with_h
 from mesh.errors import MeshError
 from mesh.state.deployment import Deployment, File, HostDeployment
 from mesh.state.diff import diff
-from mesh.state.observed import Observed, ObservedHost, Unknown
+from mesh.state.observed import Observed, ObservedGateway, ObservedHost, Unknown
 from mesh.state.plan import CannotTell, Change, Plan
 from mesh.state.select import select_hosts, select_stacks
 from mesh.state.work import HostWork, bundle, host_work, waves
@@ -60,8 +60,8 @@ def test_what_compose_recreates_by_itself_is_left_to_it() -> None:
 
 def test_a_route_that_is_not_live_restarts_the_gateway() -> None:
     seen = ideal(deployment())
-    assert seen.gateway
-    assert work(replace(seen, gateway=replace(seen.gateway, groups=()))).stacks["litellm"].recreate == ("litellm",)  # type: ignore[type-var]
+    live = dict.fromkeys(seen.gateways, ObservedGateway((), {}, ""))
+    assert work(replace(seen, gateways=live)).stacks["litellm"].recreate == ("litellm",)
 
 
 def test_a_missing_model_touches_no_container() -> None:

@@ -65,7 +65,7 @@ def registry_box(image: str) -> Box:
 
 
 def cloud_box(image: str) -> Box:
-    return Box("cloud", CLOUD_ADDRESS, image, command=("python3", "-m", "doubles", "cloud"))
+    return Box("cloud", CLOUD_ADDRESS, image, command=("python3", "-m", "mesh.doubles", "cloud"))
 
 
 def host_box(host: Host, image: str, cgroup: str) -> Box:

@@ -4,7 +4,7 @@ An image's tag is a hash of all that made it: the folder, the further folders it
 Where a container registry can be reached, the vendor's image takes the place of a stand-in that names it.
 
 build.toml (optional):
-    context = ["../../doubles"]     # further folders for the build context, relative to this one, under their own names
+    context = ["../../../../mesh/doubles"]     # further folders for the build context, relative to this one, under their names
     vendor = "ghcr.io/x/y:v1"       # the image this one stands in for
     registry = false                # the lab's machines themselves: not offered by the lab's registry
 """

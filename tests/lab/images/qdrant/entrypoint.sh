@@ -1,2 +1,2 @@
 #!/bin/sh
-exec python3 -m doubles qdrant
+exec python3 -m mesh.doubles qdrant

@@ -1,0 +1,1 @@
+"""Measured speeds: taken from a live Ollama, kept beside the spec."""
