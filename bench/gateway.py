@@ -3,7 +3,7 @@
 Mesh: HAProxy as in stacks/litellm/front, and LiteLLM with the rendered configuration: keys, guard, budgets, ledger, all of it.
 Plain: the same LiteLLM with the same model_list, one master key, nothing else. Both ask the same double, in turn, in one run.
 
-Run: .venv/bin/python bench/gateway.py [REQUESTS]     with `haproxy` on PATH, and LiteLLM as for tests/gateway ($MESH_LITELLM).
+Run: .venv/bin/python bench/gateway.py [REQUESTS]     with `haproxy` on PATH, and LiteLLM from `bin/env.sh gateway`.
 Bars: median at most 10 % above plain; p95 of a fallback after a refused upstream less than 150 ms above p95 of a direct answer.
 """
 
@@ -26,7 +26,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.gateway.rig import Answer, Rig, call, find_litellm, free_port, running
+from tests.gateway.rig import Answer, Rig, call, free_port, litellm_command, running
 
 RATIO_BAR = 1.10
 FALLBACK_BAR = 0.150
@@ -112,9 +112,9 @@ def versions(litellm: str) -> str:
 
 
 def main(count: int) -> int:
-    litellm = find_litellm()
+    litellm = litellm_command()
     if litellm is None:
-        sys.exit("the real LiteLLM is not here: set MESH_LITELLM to the `litellm` of an installation")
+        sys.exit("the real LiteLLM is not here: bin/env.sh gateway")
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), litellm) as rig:
         start_front(rig)
         start_plain(rig)

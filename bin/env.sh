@@ -3,6 +3,7 @@
 #
 #   bin/env.sh         what bin/mesh needs
 #   bin/env.sh dev     the test tools as well
+#   bin/env.sh gateway the real LiteLLM for tests/gateway, in an environment of its own that clones share; prints where its command is
 #   bin/env.sh lock    write the lock files anew from pyproject.toml (needs the network)
 #
 # A copy of the lock file inside .venv says that it is complete. A run that was killed leaves none, and the next one starts over.
@@ -29,10 +30,10 @@ install_packages() { # install_packages WHAT PACKAGE...: as root on Debian and U
         die "apt-get could not install $*; its own words are above"
 }
 
-progress() { # reads pip's lines; says how far it is: one line on a terminal, one in ten elsewhere
-    total=$1 count=0
+progress() { # progress FOLDER TOTAL: reads pip's lines; says how far it is: one line on a terminal, one in ten elsewhere
+    total=$2 count=0
     while IFS= read -r line; do
-        printf '%s\n' "$line" >>.venv/pip.log
+        printf '%s\n' "$line" >>"$1/pip.log"
         case "$line" in
         Collecting* | Processing*) count=$((count + 1)) ;;
         Installing*) if [ -t 2 ]; then printf '\r' >&2; fi && say "  unpacking $count packages" && continue ;;
@@ -43,28 +44,44 @@ progress() { # reads pip's lines; says how far it is: one line on a terminal, on
     done
 }
 
-make_environment() { # make_environment LOCKFILE
+make_environment() { # make_environment LOCKFILE FOLDER
+    lockfile=$1 venv=$2
     find_python || { install_packages "Python 3.11 or newer" python3 python3-venv && find_python; } ||
         die "no Python 3.11 or newer here (Debian 12, Ubuntu 24.04 and later have one; Ubuntu 22.04: python3.11 and python3.11-venv)"
     can_make_venv || install_packages "the venv module of $python" "$(
         "$python" -c 'import sys; print(f"python{sys.version_info[0]}.{sys.version_info[1]}-venv")'
     )"
-    total=$(grep -c '==' "$1" || :)
-    say "Setting up the Python environment in .venv: up to $total packages, about a minute the first time"
+    total=$(grep -c '==' "$lockfile" || :)
+    say "Setting up the Python environment in $venv: up to $total packages, about a minute the first time"
     started=$(date +%s)
-    "$python" -m venv --clear .venv || die ".venv could not be made; is the disk full, or the folder not yours?"
+    "$python" -m venv --clear "$venv" || die "$venv could not be made; is the disk full, or the folder not yours?"
+    { PIP_USER=0 "$venv/bin/python" -m pip install --require-hashes --only-binary :all: --no-input --disable-pip-version-check \
+        --progress-bar off -r "$lockfile" 2>&1 || touch "$venv/failed"; } | progress "$venv" "$total"
+    if [ -e "$venv/failed" ]; then
+        say "" && grep -i -A3 '^error' "$venv/pip.log" >&2 || tail -5 "$venv/pip.log" >&2
+        die "pip could not install from $lockfile; all it said is in $venv/pip.log. Is the network up, is pip's index reachable?"
+    fi
+    say "  done after $(($(date +%s) - started)) s"
+}
+
+make_own() { # make_own LOCKFILE: .venv
+    make_environment "$1" .venv
     # The project itself, relative: the clone may be moved.
     printf '../../../..\n' >"$(echo .venv/lib/python3.*/site-packages)/homelab-mesh.pth"
-    { PIP_USER=0 .venv/bin/python -m pip install --require-hashes --only-binary :all: --no-input --disable-pip-version-check \
-        --progress-bar off -r "$1" 2>&1 || touch .venv/failed; } | progress "$total"
-    if [ -e .venv/failed ]; then
-        say "" && grep -i -A3 '^error' .venv/pip.log >&2 || tail -5 .venv/pip.log >&2
-        die "pip could not install from $1; all it said is in .venv/pip.log. Is the network up, is pip's index reachable?"
-    fi
     if [ "$1" = requirements-dev.lock ]; then cp requirements-dev.lock .venv/requirements-dev.lock; fi
     pwd >.venv/made-in
     cp requirements.lock .venv/requirements.lock.new && mv .venv/requirements.lock.new .venv/requirements.lock
-    say "  done after $(($(date +%s) - started)) s"
+}
+
+make_gateway() {
+    lock=tests/lab/images/litellm/requirements.lock
+    folder=${XDG_CACHE_HOME:-$HOME/.cache}/homelab-mesh/litellm
+    mkdir -p "${folder%/*}"
+    if command -v flock >/dev/null; then exec 8>"$folder.lock" && flock 8; fi
+    if ! cmp -s "$lock" "$folder/requirements.lock"; then
+        make_environment "$lock" "$folder" && cp "$lock" "$folder/requirements.lock"
+    fi
+    printf '%s\n' "$folder/bin/litellm"
 }
 
 write_locks() {
@@ -90,7 +107,8 @@ level=${1:-base}
 case "$level" in
 base | dev) ;;
 lock) write_locks && exit 0 ;;
-*) die "unknown argument '$level' (base, dev, lock)" ;;
+gateway) make_gateway && exit 0 ;;
+*) die "unknown argument '$level' (base, dev, gateway, lock)" ;;
 esac
 if fresh "$level"; then exit 0; fi
 if [ "$level" = base ] && [ -e .venv/requirements-dev.lock ]; then level=dev; fi # keep the test tools over a changed lock
@@ -100,4 +118,4 @@ if command -v flock >/dev/null; then
     flock -n 9 || { say "Another run is setting up .venv: waiting for it" && flock 9; }
 fi
 if fresh "$level"; then exit 0; fi
-if [ "$level" = dev ]; then make_environment requirements-dev.lock; else make_environment requirements.lock; fi
+if [ "$level" = dev ]; then make_own requirements-dev.lock; else make_own requirements.lock; fi

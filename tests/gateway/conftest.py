@@ -1,4 +1,4 @@
-"""One gateway for all tests here; each finds the doubles without faults. They count as the lab's: its image holds LiteLLM."""
+"""One gateway for all tests here; each finds the doubles without faults."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from .rig import Rig, find_litellm, running
+from .rig import Rig, litellm_command, running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.lab)
+            item.add_marker(pytest.mark.gateway)
 
 
 @pytest.fixture(scope="session")
 def _rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    litellm = find_litellm()
+    litellm = litellm_command()
     if litellm is None:
-        pytest.skip("the real LiteLLM is not here: bin/lab up, or set MESH_LITELLM to the `litellm` of an installation")
+        pytest.skip("the real LiteLLM is not here: bin/env.sh gateway")
     with running(tmp_path_factory.mktemp("gateway"), litellm) as rig:
         yield rig
 

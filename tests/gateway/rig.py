@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,43 +30,15 @@ from mesh.paths import INVENTORY, PROJECT, STACKS
 from mesh.spec.mesh import Mesh
 from mesh.state.deployment import Deployment, StackRelease
 
-LAB = PROJECT / "tests" / "lab"
 START = 90.0
 """Seconds that the gateway may take to start on a busy machine."""
 
 
-@dataclass(frozen=True)
-class Litellm:
-    """The real LiteLLM: installed on this machine, or in the lab's image, run by the lab's engine as Compose would run it."""
-
-    command: str
-    image: str = ""
-    docker_env: Mapping[str, str] = field(default_factory=dict)
-
-    def run(self, argv: list[str], env: dict[str, str], folder: Path) -> tuple[list[str], dict[str, str]]:
-        """The command and the environment of the process to start. Nothing but `folder` is needed."""
-        if not self.image:
-            path = f"{Path(self.command).parent}:/usr/bin:/bin"
-            return argv, {"PATH": path, **env, "HOME": str(folder)}
-        held = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-        variables = [part for name, value in env.items() for part in ("-e", f"{name}={value}")]
-        docker = ["docker", "run", "--rm", "--network", "host", *held, "-v", f"{folder}:{folder}:ro", *variables, "--entrypoint"]
-        return [*docker, argv[0], self.image, *argv[1:]], {**os.environ, **self.docker_env}
-
-
-def find_litellm() -> Litellm | None:
-    """$MESH_LITELLM, `litellm` on PATH, or the lab's image where the lab's engine runs."""
-    command = os.environ.get("MESH_LITELLM") or shutil.which("litellm")
-    if command:
-        return Litellm(command)
-    if str(LAB) not in sys.path:
-        sys.path.insert(0, str(LAB))
-    from labctl import engine, images
-
-    found = engine.find()
-    if found is None or not found.answers():
-        return None
-    return Litellm("litellm", images.ensure_images(found, ["litellm"])["litellm"].local, found.env)
+def litellm_command() -> str | None:
+    """The real LiteLLM's command: $MESH_LITELLM, what `bin/env.sh gateway` installed, or `litellm` on PATH."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    installed = cache / "homelab-mesh" / "litellm" / "bin" / "litellm"
+    return os.environ.get("MESH_LITELLM") or (str(installed) if installed.is_file() else shutil.which("litellm"))
 
 
 def free_port() -> int:
@@ -130,7 +102,7 @@ class Rig:
     ports: dict[str, int]
     mesh: Mesh
     deployment: Deployment
-    litellm: Litellm
+    litellm: str
     value_of: Callable[[str], str] = secret_of
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     ledger: Path | None = None
@@ -192,12 +164,12 @@ class Rig:
         definition = self.release("litellm").services[0].definition
         secrets = shlex.quote(str(folder / "secrets/env"))
         entrypoint = [each.replace("/run/secrets/env", secrets) for each in definition["entrypoint"]]
-        moved = {"/etc/litellm/config.yaml": str(folder / "gateway/config.yaml"), "litellm": self.litellm.command}
+        moved = {"/etc/litellm/config.yaml": str(folder / "gateway/config.yaml"), "litellm": self.litellm}
         moved |= {"0.0.0.0": "127.0.0.1", "4000": str(port)}
         command = [*entrypoint, *(moved.get(each, each) for each in definition["command"])]
-        ledger = "/tmp/ledger.db" if self.litellm.image else str(self.ledger or folder / "ledger.db")
-        own = {"PYTHONPATH": str(folder / "gateway"), "MESH_LEDGER": ledger}
-        return self.litellm.run(command, {**definition["environment"], **own}, folder)
+        own = {"PYTHONPATH": str(folder / "gateway"), "MESH_LEDGER": str(self.ledger or folder / "ledger.db")}
+        path = f"{Path(self.litellm).parent}:/usr/bin:/bin"
+        return command, {"PATH": path, "HOME": str(folder), **definition["environment"], **own}
 
     def start_gateway(self) -> None:
         argv, env = self.gateway_command(self.write("litellm"), self.ports["litellm"])
@@ -249,7 +221,7 @@ def deployment_of(mesh: Mesh) -> Deployment:
 
 
 @contextlib.contextmanager
-def running(folder: Path, litellm: Litellm) -> Iterator[Rig]:
+def running(folder: Path, litellm: str) -> Iterator[Rig]:
     """All of it up, and down again."""
     ports = {name: free_port() for name in ("ollama", "cloud", "litellm", "caching-proxy")}
     mesh = reference_mesh(ports)

@@ -18,22 +18,22 @@ from mesh.drill.run import Drill, drill
 from mesh.paths import INVENTORY, STACKS
 from mesh.spec.mesh import Mesh
 
-from .rig import find_litellm
+from .rig import litellm_command
 
 HANG = 6.0
 
 
 def play(only: str, edit: Callable[[dict[str, Any]], None] | None = None) -> Drill:
     """Drill the reference mesh's cases whose id matches `only`."""
-    litellm = find_litellm()
-    if litellm is None or litellm.image:
-        pytest.skip("no LiteLLM is installed here: set MESH_LITELLM to the `litellm` of an installation")
+    litellm = litellm_command()
+    if litellm is None:
+        pytest.skip("the real LiteLLM is not here: bin/env.sh gateway")
     mesh = Mesh.model_validate(load_compose((INVENTORY / "mesh.yaml").read_text(encoding="utf-8")))
     library = StackLibrary.load(STACKS, INVENTORY, mesh)
     deployment = compile_mesh(mesh, library, ImageLock(), lambda name: hashlib.sha256(name.encode()).hexdigest())
     wanted = re.compile(only)
     taken = lambda each: wanted.search(each) is not None  # noqa: E731
-    return drill(mesh, deployment, Loopback(litellm.command), hang_limit=HANG, seed="test", edit=edit, only=taken)
+    return drill(mesh, deployment, Loopback(litellm), hang_limit=HANG, seed="test", edit=edit, only=taken)
 
 
 def red(found: Drill) -> dict[str, str]:

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from .rig import Rig, find_litellm, running
+from .rig import Rig, litellm_command, running
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """A gateway of this module's own: the shared one must not be left with groups that are cooled down."""
-    litellm = find_litellm()
+    litellm = litellm_command()
     if litellm is None:
-        pytest.skip("the real LiteLLM is not here: bin/lab up, or set MESH_LITELLM to the `litellm` of an installation")
+        pytest.skip("the real LiteLLM is not here: bin/env.sh gateway")
     with running(tmp_path_factory.mktemp("chains"), litellm) as rig:
         yield rig
 
