@@ -44,7 +44,7 @@ def run(folder: Path, *, swap_to: str | None = None, all_cards: bool = False, as
         raise MeshError("--swap and --all-cards are two questions", where="mesh fit", mend="ask one at a time")
     inventory = open_inventory(folder)
     mesh = _checked(inventory)
-    rows = calibration(read_measurements(folder))
+    rows = calibration(read_measurements(folder), mesh)
     if all_cards:
         return _all_cards(mesh, rows, as_json=as_json)
     if swap_to:
