@@ -204,8 +204,7 @@ def kv_read_bytes(arch: Architecture, tokens: int, kv_type: str = "f16") -> floa
     """Bytes of cache read for a token with `tokens` in the context. Windows are read no further than they reach."""
     if arch.encoder:
         return 0.0
-    heads = arch.kv_heads_sum or arch.layers * arch.kv_heads
-    per_token = heads * (arch.head_dim + (arch.value_dim or arch.head_dim)) * KV_BYTES[kv_type]
+    per_token = arch.kv_heads_sum * (arch.head_dim + (arch.value_dim or arch.head_dim)) * KV_BYTES[kv_type]
     tokens = min(tokens, arch.max_context)
     if arch.attention != "swa":
         return per_token * tokens

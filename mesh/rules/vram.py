@@ -73,7 +73,11 @@ def the_numbers_of_a_model_make_sense(context: Context) -> Iterator[Problem]:
         if block is None or arch is None:
             continue
         wrong = ""
-        if arch.layered and arch.kv_heads > arch.heads:
+        if arch.kv_heads_by_layer and len(arch.kv_heads_by_layer) != arch.layers:
+            wrong = f"kv_heads lists {len(arch.kv_heads_by_layer)} layers, and there are {arch.layers}"
+        elif arch.layered and max(arch.kv_heads_by_layer, default=0) > arch.heads:
+            wrong = f"kv_heads lists {max(arch.kv_heads_by_layer)}, which are more than heads {arch.heads}"
+        elif arch.layered and arch.kv_heads > arch.heads:
             wrong = f"kv_heads {arch.kv_heads} are more than heads {arch.heads}"
         elif arch.full_layers > arch.layers:
             wrong = f"full_layers {arch.full_layers} are more than layers {arch.layers}"

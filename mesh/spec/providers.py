@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mesh.spec.hosts import Port
-from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec, Window
+from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec, Window, parse_kv_heads
 
 CloudKind = Literal["anthropic", "deepseek", "moonshot", "groq", "openai"]
 
@@ -83,6 +83,9 @@ class Rates(Spec):
     cache_write: float | None = Field(default=None, ge=0)
 
 
+KvHeads = Annotated[int | tuple[int, ...], BeforeValidator(parse_kv_heads)]
+
+
 class ModelArchitecture(Spec):
     """Numbers of a model that the catalogue does not know, or knows wrongly: `ollama show --verbose` lists them."""
 
@@ -90,7 +93,9 @@ class ModelArchitecture(Spec):
     hidden: int | None = Field(default=None, ge=1, le=2**20, description="embedding_length")
     feed_forward: int | None = Field(default=None, ge=1, le=2**20, description="feed_forward_length, or that of one expert")
     heads: int | None = Field(default=None, ge=1, le=2**16, description="attention.head_count")
-    kv_heads: int | None = Field(default=None, ge=1, le=2**16, description="attention.head_count_kv")
+    kv_heads: KvHeads | None = Field(
+        default=None, description="attention.head_count_kv: a number, or a list with one for every layer."
+    )
     head_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.key_length")
     value_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.value_length, where it differs")
     vocab: int | None = Field(default=None, ge=1, le=2**24, description="Words of the tokenizer.")

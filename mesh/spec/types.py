@@ -73,6 +73,15 @@ def parse_count(value: Any) -> int:
     raise _refused("count", value, "a count", "write a number, or one with k, M or G, such as 10M")
 
 
+def parse_kv_heads(value: Any) -> int | tuple[int, ...]:
+    """KV heads of a model: one number, or one for every layer (0: the layer has no cache)."""
+    listed = value if isinstance(value, list | tuple) else [value]
+    whole = all(isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= 2**16 for each in listed)
+    if whole and any(listed) and len(listed) <= 4096:
+        return tuple(listed) if isinstance(value, list | tuple) else value
+    raise _refused("kv_heads", value, "a number of KV heads", "write a number such as 8, or a list with one for every layer")
+
+
 def parse_duration(value: Any) -> int:
     """`30s`, `10m`, `5h`, `1d` or `forever` to seconds (`forever` is -1)."""
     if value == "forever":

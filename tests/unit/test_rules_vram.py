@@ -110,6 +110,38 @@ def test_numbers_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     assert error.message == "models.odd: kv_heads 64 are more than heads 32"
 
 
+def test_kv_heads_by_layer_are_counted_as_they_are(tmp_path: Path) -> None:
+    """Half of 64 layers have no cache, and half of the others as many heads as before: a quarter of 16 GiB, and an eighth."""
+    block = f"architecture: {{layers: 64, hidden: 8192, heads: 64, vocab: 128000, kv_heads: {[0, 64, 0, 32] * 16}}}"
+    overlay = f"models: {{odd: {{at: ollama, tag: odd, context: 8192, weights: 6GB, {block}}}}}"
+    (error,) = of(findings(tmp_path, overlay), "vram-exceeded")
+    assert "cache 6.0 GiB" in error.message
+
+
+@pytest.mark.parametrize(
+    ("heads", "says"),
+    [
+        ("[8, 8]", "models.odd: kv_heads lists 2 layers, and there are 32"),
+        (str([8, 64] * 16), "models.odd: kv_heads lists 64, which are more than heads 32"),
+    ],
+)
+def test_kv_heads_by_layer_that_contradict_the_model_are_refused(tmp_path: Path, heads: str, says: str) -> None:
+    block = f"architecture: {{layers: 32, hidden: 4096, heads: 32, kv_heads: {heads}}}"
+    overlay = f"models: {{odd: {{at: ollama, tag: odd, context: 4096, weights: 1GB, {block}}}}}"
+    (error,) = of(findings(tmp_path, overlay), "model-numbers")
+    assert error.message == says
+
+
+@pytest.mark.parametrize("heads", ["0", "[]", "[0, 0]", "[8, many]", "-1", "8.5", "true", "[99999999]"])
+def test_kv_heads_that_cannot_be_are_refused_with_an_example(tmp_path: Path, heads: str) -> None:
+    overlay = f"models: {{odd: {{at: ollama, tag: odd, weights: 1GB, architecture: {{kv_heads: {heads}}}}}}}"
+    with pytest.raises(SpecInvalid) as caught:
+        findings(tmp_path, overlay)
+    (error,) = caught.value.findings
+    assert "is not a number of KV heads" in error.message
+    assert "one for every layer" in error.mend
+
+
 def test_an_ollama_without_a_gpu_takes_no_part_in_the_sum(tmp_path: Path) -> None:
     batch = "providers: {batch: {kind: ollama, on: gpu-box, port: 11435, gpu: none}}"
     assert findings(tmp_path, f'{batch}\nmodels: {{big: {{at: batch, tag: "qwen3:30b-a3b", context: 4096}}}}') == []
