@@ -140,6 +140,9 @@ def fit(
         typer.Option("--swap", metavar="HOST=CARD", show_default=False, help="What another card would change; A+B for two."),
     ] = None,
     all_cards: Annotated[bool, typer.Option("--all-cards", help="Rank every known card for this mesh.")] = False,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="With --swap: ask the gateway what its routes carried, not the spec's volumes.")
+    ] = False,
     describe: Annotated[
         str | None,
         typer.Option(
@@ -153,7 +156,8 @@ def fit(
 ) -> int:
     """Show what fits the cards, and how fast.
 
-    Offline, from the spec (--describe reads what it is given). Exit 0: all of it fits or may spill, 1: not.
+    Offline, from the spec (--describe reads what it is given, --ledger asks the gateway's host).
+    Exit 0: all of it fits or may spill, 1: not.
     """
     if describe is not None:
         from mesh.cli.describe import run as run_describe
@@ -161,7 +165,7 @@ def fit(
         return run_describe(folder(ctx, inventory), describe)
     from mesh.cli.fit import run
 
-    return run(folder(ctx, inventory), swap_to=swap, all_cards=all_cards, as_json=json)
+    return run(folder(ctx, inventory), swap_to=swap, all_cards=all_cards, ledger=ledger, as_json=json)
 
 
 @app.command()

@@ -245,8 +245,14 @@ def test_routes_to_the_cloud_could_come_in_house_and_what_that_saves_is_their_vo
     found = swapped(Mesh.model_validate(data))
     by_route = {each.route: each for each in found.in_house}
     assert set(by_route) == {"bulk", "reason", "long", "fast", "write"}
-    assert by_route["bulk"].monthly == pytest.approx(10 * 0.27 + 2 * 1.10)
-    assert by_route["write"].monthly is None
+    bulk = by_route["bulk"]
+    assert bulk.month is not None
+    assert bulk.month.usd == pytest.approx(10 * 0.27 + 2 * 1.10)
+    speed = tok_s(model(found.then, "qwen2.5-coder-32b"))
+    assert bulk.hours == pytest.approx(2e6 / speed / 3600)
+    assert bulk.kwh == pytest.approx(2e6 / speed / 3600 * 0.350)
+    assert by_route["write"].month is None
+    assert by_route["write"].hours is None
 
 
 def test_a_swap_that_makes_nothing_usable_brings_no_route_in_house() -> None:
@@ -322,7 +328,7 @@ def test_the_swap_says_what_newly_fits_and_that_there_are_no_volumes(inventory: 
     ran = run_mesh("fit", "--swap", "gpu-box=rtx-3090", "-C", inventory)
     assert ran.code == 0
     assert "newly fits" in ran.out
-    assert "the spec has no volumes" in ran.out
+    assert "The spec has no volumes" in ran.out
     assert "285 W -> 350 W" in ran.out
 
 
