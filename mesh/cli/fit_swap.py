@@ -71,7 +71,7 @@ def _in_house(mesh: Mesh, found: Swap, ledger: Ledger | None) -> Iterator[str]:
     headers = ["route", "today", "tokens a month, in + out", "USD a month", "writing them here"]
     yield from (f"  {line.rstrip()}" for line in table(rows, headers).splitlines())
     months = [each.month for each in found.in_house if each.month is not None]
-    source = "the volumes of the spec" if ledger is None else f"the gateway's ledger, its last {ledger.days:.1f} days"
+    source = "the volumes of the spec" if ledger is None else f"the gateway's ledger, {_days(ledger)}"
     if not months:
         yield "saved a month: not known. The spec has no volumes (routes.NAME.volume: {in: 10M, out: 2M}, tokens a month);"
         yield "               --ledger asks the gateway what the routes did carry"
@@ -83,7 +83,11 @@ def _in_house(mesh: Mesh, found: Swap, ledger: Ledger | None) -> Iterator[str]:
         f" for {_power(hours, kwh)} of writing; reading the prompts comes on top"
     )
     if ledger is not None and ledger.days < MONTH_DAYS / 4:
-        yield f"               the ledger is young: {ledger.days:.1f} days are made a month of"
+        yield f"               the ledger is young: a month is made of {_days(ledger)}"
+
+
+def _days(ledger: Ledger) -> str:
+    return f"its last {ledger.days:.1f} days" if ledger.days >= 1 else "less than a day"
 
 
 def _context(mesh: Mesh, model: str) -> str:

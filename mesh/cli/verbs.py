@@ -9,6 +9,7 @@ import typer
 
 from mesh.cli import verbs_client, verbs_secrets
 from mesh.cli.options import HELP, Dir, Hosts, Json, Stacks, begin, folder
+from mesh.errors import MeshError
 
 app = typer.Typer(
     add_completion=False,
@@ -162,6 +163,8 @@ def fit(
     if describe is not None:
         from mesh.cli.describe import run as run_describe
 
+        if swap is not None or all_cards or ledger or json:
+            raise MeshError("--describe is a question of its own", where="mesh fit", mend="ask it without the other options")
         return run_describe(folder(ctx, inventory), describe)
     from mesh.cli.fit import run
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mesh.hardware.cards import cards
+from mesh.hardware.cards import cards, named
 from mesh.hardware.models import Architecture, canonical, known_model
 from mesh.hardware.placement import architecture
 from mesh.hardware.speed import Calibration, Measured, read_bytes, reference_rows
 from mesh.measure.record import Measurement
 from mesh.spec.mesh import Mesh
-from mesh.state.cards import SeenCard, same_card
 
 
 def calibration(measurements: Iterable[Measurement], mesh: Mesh | None = None) -> Calibration:
@@ -62,8 +61,8 @@ def _card(each: Measurement, mesh: Mesh | None) -> str | None:
     """
     host = mesh.hosts.get(each.host) if mesh is not None else None
     declared = [gpu.card for gpu in host.gpus if gpu.card in cards()] if host is not None else []
-    seen = SeenCard(each.card, "", None, None)
-    return next((slug for slug in (*declared, *cards()) if same_card(slug, seen)), None)
+    meant = named(each.card)
+    return next((slug for slug in (*declared, *meant) if slug in meant), None)
 
 
 def _architecture(each: Measurement, mesh: Mesh | None) -> Architecture | None:

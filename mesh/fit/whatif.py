@@ -10,7 +10,7 @@ from mesh.errors import MeshError
 from mesh.fit.verdict import HostFit, ModelFit, fit, loaded_beside, reach
 from mesh.fit.volumes import Ledger, Volume, counted, declared
 from mesh.hardware import mends
-from mesh.hardware.cards import Card, cards
+from mesh.hardware.cards import Card, cards, named
 from mesh.hardware.models import Architecture, known_models
 from mesh.hardware.placement import lanes
 from mesh.hardware.schedule import Wanted, loaded_with, occupied
@@ -83,7 +83,9 @@ def parse_swap(mesh: Mesh, text: str) -> tuple[str, tuple[str, ...]]:
         raise MeshError(f"there is no host {host} in the spec", where="--swap", mend=mend)
     for name in names:
         if name not in cards():
-            mend = Suggester().mend(name, cards(), "mesh/data/gpus.csv lists the cards that are known")
+            meant = " or ".join(named(name))
+            otherwise = "mesh/data/gpus.csv lists the cards that are known"
+            mend = f"did you mean {meant}?" if meant else Suggester().mend(name, cards(), otherwise)
             raise MeshError(f"the catalogue has no card {name}", where="--swap", mend=mend)
     return host, names
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mesh.spec.hosts import Port
-from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec, Window, parse_kv_heads
+from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec, Tokens, Window, parse_kv_heads
 
 CloudKind = Literal["anthropic", "deepseek", "moonshot", "groq", "openai"]
 
@@ -99,7 +99,7 @@ class ModelArchitecture(Spec):
     head_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.key_length")
     value_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.value_length, where it differs")
     vocab: int | None = Field(default=None, ge=1, le=2**24, description="Words of the tokenizer.")
-    max_context: int | None = Field(default=None, ge=256, le=2**31, description="context_length, in tokens.")
+    max_context: Tokens | None = Field(default=None, ge=256, le=2**31, description="context_length, in tokens.")
     tied: bool | None = Field(default=None, description="There is no output.weight: the token table is the output layer as well.")
     table_bytes: Bytes | None = Field(default=None, description="Size of token_embd.weight.")
     attention: Literal["full", "bidirectional"] | None = Field(default=None, description="bidirectional: an embedding model.")
@@ -132,7 +132,7 @@ class Model(Spec):
     )
     id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", description="The provider's model id.")
     kind: Literal["chat", "embedding"] = "chat"
-    context: int | None = Field(default=None, ge=256, description="Context length in tokens.")
+    context: Tokens | None = Field(default=None, ge=256, description="Context length in tokens.")
     keep_alive: Seconds | None = Field(default=None, description="How long Ollama keeps it loaded after the last request.")
     resident: bool = Field(default=False, description="Always in VRAM: counted in every VRAM sum.")
     spill: Literal["allowed"] | None = Field(default=None, description="`allowed`: it may overflow into RAM and be slow.")
