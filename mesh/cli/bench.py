@@ -12,7 +12,7 @@ from mesh.cli.output import harmless, note, print_error, table
 from mesh.errors import EXIT_ERROR, EXIT_OK, MeshError
 from mesh.inventory import Inventory, open_inventory
 from mesh.live.ssh import Target, run_script
-from mesh.measure.record import Measurement, add_measurements
+from mesh.measure.record import FILE, Measurement, add_measurements, read_measurements
 from mesh.measure.speed import Engine, Speed, engine, measure
 from mesh.spec.providers import Model
 from mesh.state.cards import QUERY, read_cards
@@ -27,7 +27,8 @@ def run(
     """Measure the named models, or all that write text on the mesh's Ollamas. 0 all measured, 1 some could not be."""
     inventory = open_inventory(folder)
     chosen = _chosen(inventory, models)
-    failed = 0
+    read_measurements(folder)  # a damaged file is better known now than after the first model
+    failed = recorded = 0
     taken: list[tuple[str, Measurement]] = []
     servers: dict[str, tuple[Engine, str] | MeshError] = {}
     for name, model in chosen.items():
@@ -40,17 +41,19 @@ def run(
             failed += 1
             continue
         try:
-            taken.append((name, _measured(inventory, name, model, *server, runs=runs, tokens=tokens)))
+            found = _measured(inventory, name, model, *server, runs=runs, tokens=tokens)
+            taken.append((name, found))
+            if force or not found.double:  # at once: whoever interrupts the run keeps what it has cost so far
+                add_measurements(folder, [found])
+                recorded += 1
         except MeshError as error:
             print_error(error)
             failed += 1
-    kept = [each for _, each in taken if force or not each.double]
-    print(_json(taken, recorded=len(kept)) if as_json else _text(taken))
-    if len(kept) < len(taken):
+    print(_json(taken, recorded=recorded) if as_json else _text(taken))
+    if recorded < len(taken):
         note("nothing recorded of test doubles: they have no speed (--force records it, marked, and never calibrates with it)")
-    if kept:
-        path = add_measurements(folder, kept)
-        note(f"{path}: {len(kept)} recorded")
+    if recorded:
+        note(f"{folder / FILE}: {recorded} recorded")
     return EXIT_ERROR if failed else EXIT_OK
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from mesh.cli.look import Look, as_data, as_error, beside, count, look, odd_lines, safe, summary, text
 from mesh.cli.output import note, print_error
 from mesh.cli.plan import exit_code
-from mesh.errors import EXIT_CHANGES, EXIT_OK
+from mesh.errors import EXIT_CHANGES, EXIT_OK, MeshError
 from mesh.measure.record import read_measurements, slowed
 from mesh.state.plan import Deviation
 
@@ -20,12 +21,13 @@ Format = Literal["text", "json", "github", "junit"]
 def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), format: Format = "text") -> int:
     """Print the drift. 0 none, 2 drift, 1 something could not be read (then the drift found elsewhere is printed as well)."""
     seen = look(folder, hosts=hosts, stacks=stacks)
+    seen = replace(seen, plan=replace(seen.plan, notes=(*seen.plan.notes, *_slowed(folder, hosts, stacks))))
     writers: Mapping[str, Callable[[Look], str]] = {"text": _text, "json": _json, "github": _github, "junit": _junit}
     output = writers[format](seen)
     if output:
         print(output)
     if format == "text":
-        for line in (*beside(seen.plan), *_slowed(folder)):
+        for line in beside(seen.plan):
             note(line)
     for each in seen.plan.unknown:
         print_error(as_error(each))
@@ -45,10 +47,17 @@ def _text(seen: Look) -> str:
     return f"no drift: {count(stacks, 'stack')} on {count(len(seen.deployment.hosts), 'host')} are as the spec says"
 
 
-def _slowed(folder: Path) -> Iterator[str]:
+def _slowed(folder: Path, hosts: Collection[str], stacks: Collection[str]) -> Iterator[str]:
     """Models whose last recorded speed is well under their best: a driver, a power limit, a hot card, a model that spills."""
-    for latest, best in slowed(read_measurements(folder)):
-        yield safe(
+    try:
+        measured = read_measurements(folder)
+    except MeshError as error:  # no reason to keep the drift from whoever asked for it
+        yield f"{error}: no speed is compared"
+        return
+    for latest, best in slowed(measured):
+        if (hosts and latest.host not in hosts) or (stacks and latest.stack not in stacks):
+            continue
+        yield (
             f"{latest.host}/{latest.stack}: {latest.model} wrote {latest.tok_s:.1f} tok/s on {latest.taken[:10]},"
             f" {100 - 100 * latest.tok_s / best.tok_s:.0f} % under the {best.tok_s:.1f} of {best.taken[:10]}"
         )
@@ -73,6 +82,7 @@ def _github(seen: Look) -> str:
         f"::warning title={_property(f'drift on {each.host}')}::{_data(f'{each.subject} {each.name}: {each.why}; {each.mend}')}"
         for each in seen.plan.deviations
     ]
+    lines += [f"::notice title=beside the drift::{_data(line)}" for line in seen.plan.notes]
     lines += [f"::error title={_property(f'cannot tell: {each.where}')}::{_data(each.why)}" for each in seen.plan.unknown]
     return "\n".join(lines)
 

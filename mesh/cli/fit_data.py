@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mesh.fit.verdict import Bar, HostFit, ModelFit
+from mesh.fit.volumes import Ledger, Volume
 from mesh.fit.whatif import Ranked, Swap
 from mesh.hardware.speed import Speed
 
@@ -16,9 +17,10 @@ def of_hosts(hosts: Sequence[HostFit]) -> dict[str, Any]:
     return {"version": VERSION, "fits": all(host.fits for host in hosts), "hosts": [_host(host) for host in hosts]}
 
 
-def of_swap(found: Swap) -> dict[str, Any]:
+def of_swap(found: Swap, ledger: Ledger | None) -> dict[str, Any]:
     return {
         "version": VERSION,
+        "volumes": {"from": "the spec"} if ledger is None else {"from": "the ledger", "days": round(ledger.days, 2)},
         "fits": found.then.fits,
         "host": found.host,
         "today": _host(found.today),
@@ -27,11 +29,25 @@ def of_swap(found: Swap) -> dict[str, Any]:
         "contexts": dict(found.contexts),
         "candidates": [{"tag": each.tag, "context": each.context, "tok_s": _speed(each.speed)} for each in found.candidates],
         "in_house": [
-            {"route": each.route, "now": each.now, "could": list(each.could), "usd_a_month": each.monthly}
+            {
+                "route": each.route,
+                "now": each.now,
+                "could": list(each.could),
+                "usd_a_month": each.month.usd if each.month else None,
+                "tokens_a_month": {"in": round(each.month.tokens_in), "out": round(each.month.tokens_out)}
+                if each.month
+                else None,
+                "hours_a_month": each.hours,
+                "kwh_a_month": each.kwh,
+            }
             for each in found.in_house
         ],
         "watts": {"today": found.watts[0], "then": found.watts[1]},
     }
+
+
+def _tokens(month: Volume | None) -> dict[str, int] | None:
+    return None if month is None else {"in": round(month.tokens_in), "out": round(month.tokens_out)}
 
 
 def of_ranking(ranked: Mapping[str, Sequence[Ranked]]) -> dict[str, Any]:

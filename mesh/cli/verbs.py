@@ -2,60 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from mesh.cli.output import note
-from mesh.errors import EXIT_ERROR
-
-_HELP = {"help_option_names": ["-h", "--help"]}
+from mesh.cli import verbs_client, verbs_secrets
+from mesh.cli.options import HELP, Dir, Hosts, Json, Stacks, begin, folder
+from mesh.errors import MeshError
 
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings=_HELP,
+    context_settings=HELP,
     help="One typed spec says what the mesh is; every file on every host follows from it.",
 )
-secrets = typer.Typer(
-    rich_markup_mode=None, context_settings=_HELP, help="The secrets that the spec names: init, set, list, edit, rm."
-)
-app.add_typer(secrets, name="secrets")
-client = typer.Typer(
-    rich_markup_mode=None, context_settings=_HELP, help="Who may ask, each with an own key: add, rotate, revoke, list."
-)
-app.add_typer(client, name="client")
-
-Dir = Annotated[
-    Path | None,
-    typer.Option("-C", "--inventory", metavar="DIR", show_default=False, help="The inventory folder; before or after the verb."),
-]
-Hosts = Annotated[
-    list[str] | None, typer.Option("--host", metavar="HOST", show_default=False, help="Only this host; may be repeated.")
-]
-Stacks = Annotated[
-    list[str] | None, typer.Option("--stack", metavar="STACK", show_default=False, help="Only this stack; may be repeated.")
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-ClientName = Annotated[str, typer.Argument(metavar="NAME", help="Name under `clients:` of the spec.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print the key and nothing else, for piping.")]
-SecretName = Annotated[str, typer.Argument(metavar="NAME", help="Name as in secret:NAME.")]
-
-
-def _folder(ctx: typer.Context, given: Path | None) -> Path:
-    """The inventory: given after the verb, before it, $MESH_INVENTORY, ./inventory with a spec in it, the project's own."""
-    from mesh.paths import INVENTORY
-
-    chosen = given or ctx.find_object(Path)
-    if chosen is not None:
-        return chosen
-    if os.environ.get("MESH_INVENTORY"):
-        return Path(os.environ["MESH_INVENTORY"])
-    here = Path("inventory")
-    return here if any((here / name).is_file() for name in ("mesh.yaml", "mesh.yml", "mesh.py")) else INVENTORY
+app.add_typer(verbs_secrets.app, name="secrets")
+app.add_typer(verbs_client.app, name="client")
 
 
 @app.callback(invoke_without_command=True)
@@ -64,26 +28,12 @@ def _every_verb(
     inventory: Dir = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    ctx.obj = inventory
     if version:
         from mesh import __version__
 
         print(f"homelab-mesh {__version__}")
         raise typer.Exit
-    _help_without_verb(ctx)
-
-
-@client.callback(invoke_without_command=True)
-@secrets.callback(invoke_without_command=True)
-def _every_second_verb(ctx: typer.Context, inventory: Dir = None) -> None:
-    ctx.obj = inventory
-    _help_without_verb(ctx)
-
-
-def _help_without_verb(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        note(ctx.get_help())
-        raise typer.Exit(EXIT_ERROR)
+    begin(ctx, inventory)
 
 
 @app.command()
@@ -98,7 +48,7 @@ def check(
     """
     from mesh.cli.check import run
 
-    return run(_folder(ctx, inventory), format=format)
+    return run(folder(ctx, inventory), format=format)
 
 
 @app.command()
@@ -113,7 +63,7 @@ def render(
     """
     from mesh.cli.render import run
 
-    return run(_folder(ctx, inventory), out=out)
+    return run(folder(ctx, inventory), out=out)
 
 
 @app.command()
@@ -124,7 +74,7 @@ def plan(ctx: typer.Context, inventory: Dir = None, hosts: Hosts = None, stacks:
     """
     from mesh.cli.plan import run
 
-    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), as_json=json)
+    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), as_json=json)
 
 
 @app.command()
@@ -141,7 +91,7 @@ def apply(
     """
     from mesh.cli.apply import run
 
-    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), yes=yes)
+    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), yes=yes)
 
 
 @app.command()
@@ -158,7 +108,7 @@ def drift(
     """
     from mesh.cli.drift import run
 
-    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), format=format)
+    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), format=format)
 
 
 @app.command()
@@ -179,7 +129,7 @@ def ask(
     """
     from mesh.cli.ask import run
 
-    return run(_folder(ctx, inventory), route=route, text=text, client=client, timeout=timeout, as_json=json)
+    return run(folder(ctx, inventory), route=route, text=text, client=client, timeout=timeout, as_json=json)
 
 
 @app.command()
@@ -191,6 +141,9 @@ def fit(
         typer.Option("--swap", metavar="HOST=CARD", show_default=False, help="What another card would change; A+B for two."),
     ] = None,
     all_cards: Annotated[bool, typer.Option("--all-cards", help="Rank every known card for this mesh.")] = False,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="With --swap: ask the gateway what its routes carried, not the spec's volumes.")
+    ] = False,
     describe: Annotated[
         str | None,
         typer.Option(
@@ -204,15 +157,18 @@ def fit(
 ) -> int:
     """Show what fits the cards, and how fast.
 
-    Offline, from the spec (--describe reads what it is given). Exit 0: all of it fits or may spill, 1: not.
+    Offline, from the spec (--describe reads what it is given, --ledger asks the gateway's host).
+    Exit 0: all of it fits or may spill, 1: not.
     """
     if describe is not None:
         from mesh.cli.describe import run as run_describe
 
-        return run_describe(_folder(ctx, inventory), describe)
+        if swap is not None or all_cards or ledger or json:
+            raise MeshError("--describe is a question of its own", where="mesh fit", mend="ask it without the other options")
+        return run_describe(folder(ctx, inventory), describe)
     from mesh.cli.fit import run
 
-    return run(_folder(ctx, inventory), swap_to=swap, all_cards=all_cards, as_json=json)
+    return run(folder(ctx, inventory), swap_to=swap, all_cards=all_cards, ledger=ledger, as_json=json)
 
 
 @app.command()
@@ -233,7 +189,7 @@ def bench(
     """
     from mesh.cli.bench import run
 
-    return run(_folder(ctx, inventory), models=tuple(models or ()), runs=runs, tokens=tokens, force=force, as_json=json)
+    return run(folder(ctx, inventory), models=tuple(models or ()), runs=runs, tokens=tokens, force=force, as_json=json)
 
 
 @app.command()
@@ -255,7 +211,7 @@ def drill(
     """
     from mesh.cli.drill import run
 
-    return run(_folder(ctx, inventory), on=on, litellm=litellm, hang_limit=hang_limit, as_json=json)
+    return run(folder(ctx, inventory), on=on, litellm=litellm, hang_limit=hang_limit, as_json=json)
 
 
 @app.command()
@@ -263,116 +219,4 @@ def lock(ctx: typer.Context, inventory: Dir = None) -> int:
     """Pin every image by digest in images.lock."""
     from mesh.cli.lock import run
 
-    return run(_folder(ctx, inventory))
-
-
-@secrets.command("init")
-def secrets_init(
-    ctx: typer.Context,
-    inventory: Dir = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Start anew where secrets.age belongs to another key.")] = False,
-) -> int:
-    """Make the key and all own secrets that miss.
-
-    Never overwrites anything; keys of providers are yours to set.
-    """
-    from mesh.cli.secrets import init
-
-    return init(_folder(ctx, inventory), replace=replace)
-
-
-@secrets.command("set")
-def secrets_set(ctx: typer.Context, name: SecretName, inventory: Dir = None) -> int:
-    """Set one secret from stdin or a prompt.
-
-    The value never comes from the command line, where others could see it. One line end at its end is dropped.
-    """
-    from mesh.cli.secrets import set_value
-
-    return set_value(_folder(ctx, inventory), name)
-
-
-@secrets.command("list")
-def secrets_list(ctx: typer.Context, inventory: Dir = None, json: Json = False) -> int:
-    """List names, sources, uses, what is missing."""
-    from mesh.cli.secrets import list_names
-
-    return list_names(_folder(ctx, inventory), as_json=json)
-
-
-@secrets.command("edit")
-def secrets_edit(ctx: typer.Context, inventory: Dir = None) -> int:
-    """Edit all secrets in $EDITOR.
-
-    The file is in memory where the system has such a place, and gone afterwards.
-    """
-    from mesh.cli.secrets import edit
-
-    return edit(_folder(ctx, inventory))
-
-
-@secrets.command("rm")
-def secrets_rm(ctx: typer.Context, name: SecretName, inventory: Dir = None) -> int:
-    """Remove one secret."""
-    from mesh.cli.secrets import remove
-
-    return remove(_folder(ctx, inventory), name)
-
-
-@client.command("add")
-def client_add(
-    ctx: typer.Context,
-    name: ClientName,
-    routes: Annotated[str, typer.Option(metavar="ROUTE,ROUTE", help="The routes that its key opens.")],
-    inventory: Dir = None,
-    budget: Annotated[
-        str | None, typer.Option(metavar="SUM", show_default=False, help="What it may spend: '5 USD/month'.")
-    ] = None,
-    rpm: Annotated[int | None, typer.Option(min=1, show_default=False, help="Requests per minute.")] = None,
-    quiet: Quiet = False,
-) -> int:
-    """Declare a client and show its key, once.
-
-    Writes one line into mesh.yaml, leaving every other as it is, and the key into secrets.age.
-    """
-    from mesh.cli.client import add
-
-    return add(_folder(ctx, inventory), name, routes=routes, budget=budget, rpm=rpm, quiet=quiet)
-
-
-@client.command("rotate")
-def client_rotate(ctx: typer.Context, name: ClientName, inventory: Dir = None, quiet: Quiet = False) -> int:
-    """Make a new key and show it, once.
-
-    The old key is valid until the next apply.
-    """
-    from mesh.cli.client import rotate
-
-    return rotate(_folder(ctx, inventory), name, quiet=quiet)
-
-
-@client.command("revoke")
-def client_revoke(
-    ctx: typer.Context,
-    name: ClientName,
-    inventory: Dir = None,
-    force: Annotated[bool, typer.Option("--force", help="Even when a stack needs it.")] = False,
-) -> int:
-    """Remove a client and its key.
-
-    The key is valid until the next apply.
-    """
-    from mesh.cli.client import revoke
-
-    return revoke(_folder(ctx, inventory), name, force=force)
-
-
-@client.command("list")
-def client_list(ctx: typer.Context, inventory: Dir = None, json: Json = False) -> int:
-    """List clients: routes, budget, requests per minute.
-
-    And whether each has a key, never the key.
-    """
-    from mesh.cli.client import list_clients
-
-    return list_clients(_folder(ctx, inventory), as_json=json)
+    return run(folder(ctx, inventory))

@@ -13,7 +13,8 @@ from typing import Any
 from mesh.edit.places import Entry, Part, root_of
 from mesh.errors import MeshError
 from mesh.findings import SpecInvalid
-from mesh.spec.yaml_source import core_scalar, parse_yaml, plain_data
+from mesh.spec.scalars import core_scalar
+from mesh.spec.yaml_source import parse_yaml, plain_data
 
 Value = Mapping[str, str | int | Sequence[str]]
 """What an entry holds: texts, whole numbers, lists of texts."""

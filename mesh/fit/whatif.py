@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.errors import MeshError
 from mesh.fit.verdict import HostFit, ModelFit, fit, loaded_beside, reach
+from mesh.fit.volumes import Ledger, Volume, counted, declared
 from mesh.hardware import mends
-from mesh.hardware.cards import Card, cards
+from mesh.hardware.cards import Card, cards, named
 from mesh.hardware.models import Architecture, known_models
 from mesh.hardware.placement import lanes
 from mesh.hardware.schedule import Wanted, loaded_with, occupied
 from mesh.hardware.speed import Calibration, Speed, decode_speed
 from mesh.spec.mesh import Mesh
-from mesh.spec.routes import Route
 from mesh.suggest import Suggester
 
 USABLE = 15.0
@@ -33,12 +33,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class InHouse:
-    """A route to the cloud that could name a model which becomes usable. monthly: USD by its volume, None without one."""
+    """A route to the cloud that could name a model which becomes usable.
+
+    month: what it carries in the cloud, None where nobody says. hours: of the fastest of these models, for writing as many
+    tokens (reading the prompts comes on top); kwh: the cards at full load for so long.
+    """
 
     route: str
     now: str
     could: tuple[str, ...]
-    monthly: float | None
+    month: Volume | None
+    hours: float | None
+    kwh: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,9 @@ def parse_swap(mesh: Mesh, text: str) -> tuple[str, tuple[str, ...]]:
         raise MeshError(f"there is no host {host} in the spec", where="--swap", mend=mend)
     for name in names:
         if name not in cards():
-            mend = Suggester().mend(name, cards(), "mesh/data/gpus.csv lists the cards that are known")
+            meant = " or ".join(named(name))
+            otherwise = "mesh/data/gpus.csv lists the cards that are known"
+            mend = f"did you mean {meant}?" if meant else Suggester().mend(name, cards(), otherwise)
             raise MeshError(f"the catalogue has no card {name}", where="--swap", mend=mend)
     return host, names
 
@@ -92,15 +100,18 @@ def with_cards(mesh: Mesh, host: str, names: Sequence[str]) -> Mesh:
     return mesh.model_copy(update={"hosts": {**mesh.hosts, host: old.model_copy(update={"gpus": gpus})}})
 
 
-def swap(mesh: Mesh, host: str, names: Sequence[str], calibration: Calibration) -> Swap:
-    """Today and then."""
+def swap(mesh: Mesh, host: str, names: Sequence[str], calibration: Calibration, ledger: Ledger | None = None) -> Swap:
+    """Today and then. ledger: what the gateway counted; without it, the spec's volumes are what routes carry."""
     other = with_cards(mesh, host, names)
     today, then = _of(fit(mesh, calibration), host), _of(fit(other, calibration), host)
     usable = tuple(name for name in _usable(then) if name not in _usable(today))
     contexts = tuple((model.name, _largest(other, model)) for model in then.models if model.on_card and model.short)
     watts = (_watts(today), _watts(then))
     candidates = _candidates(mesh, other, host, calibration)
-    return Swap(host, today, then, usable, contexts, candidates, _in_house(mesh, usable), watts)
+    volumes = declared(mesh) if ledger is None else counted(mesh, ledger)
+    speeds = {model.name: model.short.tok_s for model in then.models if model.name in usable and model.short}
+    in_house = tuple(_in_house(mesh, speeds, dict(contexts), volumes, watts[1]))
+    return Swap(host, today, then, usable, contexts, candidates, in_house, watts)
 
 
 def rank(mesh: Mesh, host: str, calibration: Calibration) -> tuple[Ranked, ...]:
@@ -177,19 +188,17 @@ def _as(example: Wanted, arch: Architecture) -> Wanted:
     return Wanted(arch.tag, arch, 8192, example.keep_alive, example.parallel, example.kv_type, example.flash)
 
 
-def _in_house(mesh: Mesh, usable: Sequence[str]) -> tuple[InHouse, ...]:
-    """Routes whose first target is in the cloud, with the models that become usable. Whether they answer well is not judged."""
-    return tuple(
-        InHouse(name, route.to, tuple(usable), _monthly(mesh, route))
-        for name, route in mesh.routes.items()
-        if usable and not mesh.is_local(route.to)
-    )
+def _in_house(
+    mesh: Mesh, speeds: Mapping[str, float], contexts: Mapping[str, int], volumes: Mapping[str, Volume], watts: int
+) -> Iterator[InHouse]:
+    """Routes whose first target is in the cloud, with the models that become usable and take the route's context.
 
-
-def _monthly(mesh: Mesh, route: Route) -> float | None:
-    """US dollars a month of a route's first target, by its volume and the spec's price; None where one is not given."""
-    price = mesh.models[route.to].price
-    volume = route.volume
-    if volume is None or price is None:
-        return None
-    return (volume.in_ * price.in_ + volume.out * price.out) / 1e6
+    speeds: tokens a second of these models. Whether they answer well enough is not judged.
+    """
+    for name, route in mesh.routes.items():
+        could = tuple(model for model in speeds if contexts[model] >= (route.context or 0))
+        if not could or mesh.is_local(route.to):
+            continue
+        month = volumes.get(name)
+        hours = month.tokens_out / max(speeds[model] for model in could) / 3600 if month is not None else None
+        yield InHouse(name, route.to, could, month, hours, hours * watts / 1000 if hours is not None else None)

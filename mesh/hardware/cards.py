@@ -55,3 +55,32 @@ def cards() -> Mapping[str, Card]:
             bandwidth = float(row["mem_bandwidth_gb_s"]) * 1e9
             found[slug] = Card(row["name"], slug, row["vendor"], int(row["vram_bytes"]), bandwidth, int(row["tdp_w"]), capability)
     return MappingProxyType(found)
+
+
+_MAKERS_WORDS = {"nvidia", "geforce", "generation", "graphics", "quadro", "amd", "radeon", "tesla"}
+_FORM = re.compile(r"^(pcie|nvl|sxm\d?|hbm\d?e?)$")
+_SIZE = re.compile(r"^(\d+)gi?b$")
+
+
+def name_parts(name: str) -> tuple[frozenset[str], int | None]:
+    """What tells a card from others in whatever way its name is written: its own words, and its GB where the name has them.
+
+    `NVIDIA GeForce RTX 3080`, `RTX 3080 10GB` and rtx-3080-10gb have the same words; makers, form and size are no part of them.
+    """
+    spaced = re.sub(r"\b(rtx|gtx|rx)(?=\d)", r"\1 ", name.lower())
+    spaced = re.sub(r"(?<=\d)(ti|super|xtx|xt)(super)?\b", r" \1 \2", spaced)
+    words = [word for word in re.split(r"[^a-z0-9]+", spaced) if word]
+    sizes = [int(found[1]) for word in words if (found := _SIZE.match(word))]
+    own = frozenset(word for word in words if not (word in _MAKERS_WORDS or _FORM.match(word) or _SIZE.match(word)))
+    return own, sizes[0] if sizes else None
+
+
+def named(name: str) -> tuple[str, ...]:
+    """Slugs of the cards that a name can mean: none, one, or sisters that differ in their VRAM alone."""
+    words, size = name_parts(name)
+    found = []
+    for slug in cards() if words else ():
+        others, other_size = name_parts(slug)
+        if words == others and (size is None or other_size is None or size == other_size):
+            found.append(slug)
+    return tuple(found)

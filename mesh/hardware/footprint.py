@@ -69,8 +69,7 @@ def kv_bytes(arch: Architecture, context: int, parallel: int = 1, kv_type: str =
     if arch.encoder:
         return 0
     n = slots(arch, parallel)
-    heads = arch.kv_heads_sum or arch.layers * arch.kv_heads
-    per_cell = n * heads * (arch.head_dim + (arch.value_dim or arch.head_dim)) * KV_BYTES[kv_type]
+    per_cell = n * arch.kv_heads_sum * (arch.head_dim + (arch.value_dim or arch.head_dim)) * KV_BYTES[kv_type]
     cells, windowed = _cells(arch, context, ubatch)
     if not windowed:
         return int(per_cell * cells)

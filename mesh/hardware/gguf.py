@@ -172,7 +172,7 @@ def from_gguf(read: Reader, tag: str, where: str = "") -> Architecture:
 
 
 def file_reader(path: Path) -> Reader:
-    """Reads of a local file. Raises GgufError where it cannot be opened."""
+    """Reads of a local file. Raises MeshError where it cannot be opened."""
 
     def read(offset: int, length: int) -> bytes:
         try:
@@ -180,6 +180,7 @@ def file_reader(path: Path) -> Reader:
                 file.seek(offset)
                 return file.read(length)
         except OSError as error:
-            raise GgufError(str(path), error.strerror or str(error)) from None
+            why = error.strerror or str(error)
+            raise MeshError("the file cannot be read", where=str(path), why=why, mend="give the path of a .gguf file") from None
 
     return read

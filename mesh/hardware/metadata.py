@@ -63,7 +63,7 @@ def architecture_of(info: Mapping[str, Any], *, tag: str, blob_bytes: int, quant
     head_dim = number("attention.key_length", "head_dim", max(hidden // heads, 1))
     value_dim = number("attention.value_length", "head_dim", head_dim)
     listed = info.get(f"{arch}.attention.head_count_kv")
-    by_layer = [each for each in listed if isinstance(each, int) and each >= 0] if isinstance(listed, list | tuple) else []
+    by_layer = tuple(each for each in listed if _is_heads(each)) if isinstance(listed, list | tuple) else ()
     window = _optional(info, f"{arch}.attention.sliding_window", _MOST["max_context"])
     full = _full_layers(info, arch, layers)
     causal = info.get(f"{arch}.attention.causal", True)
@@ -96,8 +96,12 @@ def architecture_of(info: Mapping[str, Any], *, tag: str, blob_bytes: int, quant
         experts=experts if moe else 0,
         experts_used=used if moe else 0,
         value_dim=value_dim if value_dim != head_dim else 0,
-        kv_heads_sum=sum(by_layer) if len(by_layer) == layers else 0,
+        kv_heads_by_layer=by_layer if len(by_layer) == layers and any(by_layer) and len(set(by_layer)) > 1 else (),
     )
+
+
+def _is_heads(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST["kv_heads"]
 
 
 def with_tensors(arch: Architecture, sizes: Mapping[str, int]) -> Architecture:

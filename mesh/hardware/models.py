@@ -38,7 +38,7 @@ class Architecture:
     """What of a model decides how much VRAM it takes and how fast it answers.
 
     arch: the GGUF name (llama, qwen2, gemma3). kv_heads: the fewest of any layer. head_dim, value_dim: length of one key, of
-    one value of one head; not always hidden / heads. kv_heads_sum: over all layers, where they differ (else 0).
+    one value of one head; not always hidden / heads. kv_heads_by_layer: where they differ (else empty).
     blob_bytes: the model's file. table_bytes: the token table in it. tied: the table is the output layer as well.
     attention: swa has full_layers layers that grow with the context and others that stop at `window` tokens.
     active_bytes: weights read for a token of a mixture of experts, None for a dense model; experts, experts_used: how many.
@@ -66,10 +66,15 @@ class Architecture:
     experts: int = 0
     experts_used: int = 0
     value_dim: int = 0
-    kv_heads_sum: int = 0
+    kv_heads_by_layer: tuple[int, ...] = ()
     projector_bytes: int = 0
     feed_forward: int = 0
     source: Source = "the catalogue"
+
+    @property
+    def kv_heads_sum(self) -> int:
+        """KV heads of all layers together."""
+        return sum(self.kv_heads_by_layer) or self.layers * self.kv_heads
 
     @property
     def encoder(self) -> bool:
@@ -186,6 +191,10 @@ def from_spec(
     weights, projector: bytes. numbers: the fields of `architecture:` that are given.
     """
     given = dict(numbers or {})
+    if isinstance(given.get("kv_heads"), tuple):
+        given |= by_layer(given["kv_heads"])
+    elif "kv_heads" in given:
+        given["kv_heads_by_layer"] = ()
     if weights is None and projector is None and not given:
         return known
     if known is None or not known.layered:
@@ -214,6 +223,11 @@ def from_spec(
         return found
     windowed = 0 < found.full_layers < found.layers and found.window > 0
     return replace(found, attention="swa" if windowed else "full")
+
+
+def by_layer(heads: tuple[int, ...]) -> dict[str, Any]:
+    """The fields of KV heads that differ by layer. Layers without any (a state in place of a cache) count as none."""
+    return {"kv_heads": min((each for each in heads if each), default=1), "kv_heads_by_layer": heads if any(heads) else ()}
 
 
 EXPERTLESS = 0.06

@@ -30,6 +30,8 @@ BANDS = {"measured": 0.10, "anchored": 0.15, "calibrated": 0.20, "modelled": 0.2
 SPILL_BAND, SPILL_MEASURED_BAND, UNSURE_BAND = 0.35, 0.15, 0.50
 """Of a spilled model on a host without, and with, a spilled row; of what the model is not made for (experts in RAM, HBM, no
 card)."""
+SAME_SPLIT = 0.15
+"""Of a model's weights: a spilled row with so much more or less on the card is of another context, or of other tenants."""
 _ASSUMED_SHARE = 0.75
 """Of the card's VRAM, what a spilled row that does not say it had there as weights."""
 
@@ -132,9 +134,18 @@ class Calibration:
         implied = [_implied_ram(row) for row in self.rows if row.spilled and not row.moe and row.card in cards()]
         return median(implied) if implied else None
 
-    def spilled(self, arch: Architecture, card: str | None) -> Measured | None:
-        """The row of the same model spilling on the same card without saying its split: it is taken as it is."""
-        rows = [each for each in self.rows if each.spilled and each.card == card and each.gpu_bytes is None and each.of(arch)]
+    def spilled(self, arch: Architecture, card: str | None, placed: Split) -> Measured | None:
+        """The row of the same model spilling on the same card with about as much of it there; it is taken as it is."""
+        reads = read_bytes(arch)
+        on_card = reads * placed.gpu_bytes / max(placed.gpu_bytes + placed.cpu_bytes, 1)
+        rows = [
+            row
+            for row in self.rows
+            if row.spilled
+            and row.card == card
+            and row.of(arch)
+            and (row.gpu_bytes is None or abs(row.gpu_bytes - on_card) <= SAME_SPLIT * reads)
+        ]
         return rows[-1] if rows else None
 
 
@@ -193,8 +204,7 @@ def kv_read_bytes(arch: Architecture, tokens: int, kv_type: str = "f16") -> floa
     """Bytes of cache read for a token with `tokens` in the context. Windows are read no further than they reach."""
     if arch.encoder:
         return 0.0
-    heads = arch.kv_heads_sum or arch.layers * arch.kv_heads
-    per_token = heads * (arch.head_dim + (arch.value_dim or arch.head_dim)) * KV_BYTES[kv_type]
+    per_token = arch.kv_heads_sum * (arch.head_dim + (arch.value_dim or arch.head_dim)) * KV_BYTES[kv_type]
     tokens = min(tokens, arch.max_context)
     if arch.attention != "swa":
         return per_token * tokens
@@ -250,7 +260,7 @@ def decode_speed(
 def _spilled_speed(
     arch: Architecture, card: str | None, placed: Split, seconds: float, tokens: int, calibration: Calibration
 ) -> Speed:
-    known = calibration.spilled(arch, card)
+    known = calibration.spilled(arch, card, placed)
     if known is not None:
         # Its split is not known, so it is taken to be today's; only the cache that is read grows with the context.
         short = seconds - LAYER_SECONDS * arch.layers

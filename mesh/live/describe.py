@@ -96,7 +96,7 @@ def as_yaml(arch: Architecture) -> str:
         "hidden": arch.hidden,
         "feed_forward": arch.feed_forward or None,
         "heads": arch.heads,
-        "kv_heads": arch.kv_heads,
+        "kv_heads": list(arch.kv_heads_by_layer) or arch.kv_heads,
         "head_dim": arch.head_dim,
         "value_dim": arch.value_dim or None,
         "vocab": arch.vocab or None,

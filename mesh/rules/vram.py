@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mesh.hardware import gib
-from mesh.hardware.cards import cards
+from mesh.hardware.cards import cards, named
+from mesh.hardware.models import known_models
 from mesh.hardware.placement import architecture
 from mesh.rules.rule import Context, Problem, rule
+
+_PLAUSIBLE = 64 * 2**20
+"""Bytes; nobody reserves less of a card, so a size of which a thousandth is less was no mistaken unit."""
 
 
 @rule("card-unknown", "error")
@@ -16,7 +20,9 @@ def cards_are_in_the_catalogue(context: Context) -> Iterator[Problem]:
     for name, host in context.mesh.hosts.items():
         for index, gpu in enumerate(host.gpus):
             if gpu.card not in cards():
-                mend = context.suggest.mend(gpu.card, [*cards()], "write it as in mesh/data/gpus.csv, in lower case with dashes")
+                meant = " or ".join(f"`{slug}`" for slug in named(gpu.card))
+                otherwise = "write it as in mesh/data/gpus.csv, in lower case with dashes"
+                mend = f"did you mean {meant}?" if meant else context.suggest.mend(gpu.card, [*cards()], otherwise)
                 path = ("hosts", name, "gpus", index, "card")
                 message = f"hosts.{name}: the catalogue has no card `{gpu.card}`"
                 yield Problem(path, message, mend)
@@ -41,8 +47,10 @@ def reserves_are_smaller_than_the_card(context: Context) -> Iterator[Problem]:
             if card is None or taken < card.vram_bytes:
                 continue
             tenant = max(gpu.reserve, key=lambda each: gpu.reserve[each])
-            smaller = gpu.reserve[tenant] / 1024
-            mend = f"did you mean {tenant}: {smaller / 2**20:.0f}MiB?" if 2**20 <= smaller < card.vram_bytes else "write less"
+            wrong = gpu.reserve[tenant]
+            decimal = wrong % 10**9 == 0
+            meant, size = (wrong // 1000, f"{wrong // 10**9}MB") if decimal else (wrong // 1024, f"{wrong // 2**30}MiB")
+            mend = f"did you mean {tenant}: {size}?" if _PLAUSIBLE <= meant < card.vram_bytes else "write less"
             message = f"hosts.{name}: {gib(taken)} of {card.name} are reserved for others, and it has {gib(card.vram_bytes)}"
             yield Problem(("hosts", name, "gpus", index, "reserve"), message, mend)
 
@@ -57,11 +65,11 @@ def sizes_of_models_are_known(context: Context) -> Iterator[Problem]:
         for name in lane.unknown:
             tag = context.mesh.models[name].tag
             message = f"models.{name}: the size of `{tag}` is not known, so VRAM is summed without it"
-            yield Problem(
-                ("models", name, "tag"),
-                message,
-                f"`mesh fit --describe {lane.provider}:{tag}` prints what to add; or add weights: 4.9GB, as `ollama list` shows",
-            )
+            near = context.suggest.nearest(tag or "", [*known_models()], 0.85)
+            describe = f"`mesh fit --describe {lane.provider}:{tag}` prints what to add"
+            other = f"did you mean `{near}`? else " if near else ""
+            mend = f"{other}{describe}; or add weights: 4.9GB, as `ollama list` shows"
+            yield Problem(("models", name, "tag"), message, mend)
 
 
 @rule("model-numbers", "error")
@@ -73,7 +81,11 @@ def the_numbers_of_a_model_make_sense(context: Context) -> Iterator[Problem]:
         if block is None or arch is None:
             continue
         wrong = ""
-        if arch.layered and arch.kv_heads > arch.heads:
+        if arch.kv_heads_by_layer and len(arch.kv_heads_by_layer) != arch.layers:
+            wrong = f"kv_heads lists {len(arch.kv_heads_by_layer)} layers, and there are {arch.layers}"
+        elif arch.layered and max(arch.kv_heads_by_layer, default=0) > arch.heads:
+            wrong = f"kv_heads lists {max(arch.kv_heads_by_layer)}, which are more than heads {arch.heads}"
+        elif arch.layered and arch.kv_heads > arch.heads:
             wrong = f"kv_heads {arch.kv_heads} are more than heads {arch.heads}"
         elif arch.full_layers > arch.layers:
             wrong = f"full_layers {arch.full_layers} are more than layers {arch.layers}"

@@ -12,6 +12,9 @@ from mesh.hardware.schedule import Step, Wanted, loaded_with, occupied, simulate
 from mesh.hardware.speed import Calibration, Speed, decode_speed, reference_rows
 from mesh.rules.rule import Context, Problem, rule
 
+_MOST_RESIDENTS = 8
+"""Resident models of one Ollama that are tried one by one as the one in the way; the time grows with the square."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Case:
@@ -94,10 +97,27 @@ def _mends(context: Context, case: _Case, step: Step) -> str:
         offered.append(f"kv_cache: {kind} on providers.{case.lane.provider}")
     if (arch := mends.sibling(case.wanted, case.used, places)) is not None:
         offered.append(f'tag: "{arch.tag}"')
+    if resident := _resident_in_the_way(context, case):
+        offered.append(f"resident: false for {resident}")
     if lane := _lane_without_a_card(context, case):
         offered.append(lane)
-    offered.append(f"spill: allowed (about {_speed(case, step).tok_s:.1f} tok/s)")
-    return "; or ".join(offered)
+    ram = context.mesh.hosts[case.lane.host].ram
+    if step.placed is None or ram is None or step.placed.cpu_bytes <= ram * 3 // 4:
+        offered.append(f"spill: allowed (about {_speed(case, step).tok_s:.1f} tok/s)")
+    return "; or ".join(offered) or "choose a smaller model"
+
+
+def _resident_in_the_way(context: Context, case: _Case) -> str:
+    """The smallest resident model without which this one fits beside all the others; empty for none."""
+    beside = [each for each in case.lane.residents if each.name in case.names]
+    if len(beside) > _MOST_RESIDENTS:
+        return ""
+    for resident in sorted(beside, key=lambda each: each.arch.blob_bytes):
+        others = [each for each in beside if each is not resident]
+        used = occupied((*foreign(case.lane, context.lanes), *others), case.lane.places)
+        if mends.fits(case.wanted, used, case.lane.places):
+            return resident.name
+    return ""
 
 
 @rule("vram-exceeded", "error")

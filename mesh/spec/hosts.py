@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mesh.spec.types import Bytes, Name, Spec
+from mesh.spec.types import Bytes, CardName, Name, Spec
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -15,7 +15,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class Gpu(Spec):
     """One card. What else lives on it is declared, because the engine cannot see it coming."""
 
-    card: Name = Field(description="The card's name in the catalogue, such as rtx-4070-ti.")
+    card: CardName = Field(description="The card's name in the catalogue, such as rtx-4070-ti.")
     reserve: dict[Name, Bytes] = Field(
         default_factory=dict, description="VRAM that other tenants of the card take, by tenant: {desktop: 500MiB}."
     )

@@ -55,7 +55,9 @@ def _finding(detail: Any, root: type[BaseModel], locate: Locate, within: Path, s
         return Finding("spec-key-missing", "error", message, f"add {path[-1]}: ...", locate(path), path)
     if is_key:
         message = f"{name} is not a name that can be used"
-        return Finding("spec-value", "error", message, _NAME_MEND, locate(path, key=True), path)
+        pattern = detail.get("ctx", {}).get("pattern", NAME_PATTERN)
+        mend = _NAME_MEND if pattern == NAME_PATTERN else f"it has to match {pattern}"
+        return Finding("spec-value", "error", message, mend, locate(path, key=True), path)
     message, mend = _in_words(detail, path, suggest)
     if kind == "union_tag_invalid":
         path = (*path, "kind")
@@ -149,7 +151,7 @@ def _spec_path(loc: tuple[str | int, ...]) -> tuple[Path, str, bool]:
     pydantic puts the chosen member of a union into the path (providers.NAME.ollama.on) and `[key]` after a key.
     """
     if loc and loc[-1] == "[key]":
-        return loc[:-1], "", True
+        return _spec_path(loc[:-1])[0], "", True
     if len(loc) > 2 and loc[0] == "providers":
         return (*loc[:2], *loc[3:]), str(loc[2]), False
     return loc, "", False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mesh.spec.hosts import Port
-from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec, Window
+from mesh.spec.types import Bytes, MonthlyMoney, Name, Seconds, Secret, Spec, Tokens, Window, parse_kv_heads
 
 CloudKind = Literal["anthropic", "deepseek", "moonshot", "groq", "openai"]
 
@@ -83,6 +83,9 @@ class Rates(Spec):
     cache_write: float | None = Field(default=None, ge=0)
 
 
+KvHeads = Annotated[int | tuple[int, ...], BeforeValidator(parse_kv_heads)]
+
+
 class ModelArchitecture(Spec):
     """Numbers of a model that the catalogue does not know, or knows wrongly: `ollama show --verbose` lists them."""
 
@@ -90,11 +93,13 @@ class ModelArchitecture(Spec):
     hidden: int | None = Field(default=None, ge=1, le=2**20, description="embedding_length")
     feed_forward: int | None = Field(default=None, ge=1, le=2**20, description="feed_forward_length, or that of one expert")
     heads: int | None = Field(default=None, ge=1, le=2**16, description="attention.head_count")
-    kv_heads: int | None = Field(default=None, ge=1, le=2**16, description="attention.head_count_kv")
+    kv_heads: KvHeads | None = Field(
+        default=None, description="attention.head_count_kv: a number, or a list with one for every layer."
+    )
     head_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.key_length")
     value_dim: int | None = Field(default=None, ge=1, le=2**16, description="attention.value_length, where it differs")
     vocab: int | None = Field(default=None, ge=1, le=2**24, description="Words of the tokenizer.")
-    max_context: int | None = Field(default=None, ge=256, le=2**31, description="context_length, in tokens.")
+    max_context: Tokens | None = Field(default=None, ge=256, le=2**31, description="context_length, in tokens.")
     tied: bool | None = Field(default=None, description="There is no output.weight: the token table is the output layer as well.")
     table_bytes: Bytes | None = Field(default=None, description="Size of token_embd.weight.")
     attention: Literal["full", "bidirectional"] | None = Field(default=None, description="bidirectional: an embedding model.")
@@ -127,7 +132,7 @@ class Model(Spec):
     )
     id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", description="The provider's model id.")
     kind: Literal["chat", "embedding"] = "chat"
-    context: int | None = Field(default=None, ge=256, description="Context length in tokens.")
+    context: Tokens | None = Field(default=None, ge=256, description="Context length in tokens.")
     keep_alive: Seconds | None = Field(default=None, description="How long Ollama keeps it loaded after the last request.")
     resident: bool = Field(default=False, description="Always in VRAM: counted in every VRAM sum.")
     spill: Literal["allowed"] | None = Field(default=None, description="`allowed`: it may overflow into RAM and be slow.")

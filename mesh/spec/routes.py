@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mesh.spec.types import Count, MonthlyMoney, Name, Secret, Spec
+from mesh.spec.types import Count, MonthlyMoney, Name, Secret, Spec, Tokens
 
 
 class Volume(Spec):
@@ -23,7 +23,7 @@ class Route(Spec):
     fallback: tuple[Name, ...] = ()
     overflow: tuple[Name, ...] = ()
     privacy: Literal["any", "local"] = Field(default="any", description="`local`: nothing of it ever reaches a cloud provider.")
-    context: int | None = Field(
+    context: Tokens | None = Field(
         default=None, ge=256, description="Tokens of prompt and answer that every model of the route must take."
     )
     availability: Literal["best-effort", "promised"] = Field(

@@ -73,6 +73,34 @@ def parse_count(value: Any) -> int:
     raise _refused("count", value, "a count", "write a number, or one with k, M or G, such as 10M")
 
 
+def parse_card(value: Any) -> Any:
+    """A card's name as it is, but one written as nvidia-smi or a shop does is refused with the one that is meant."""
+    if not isinstance(value, str) or not re.search(r"[A-Za-z0-9]", value) or re.fullmatch(NAME_PATTERN, value):
+        return value
+    from mesh.hardware.cards import named, slug_of
+
+    meant = " or ".join(f"`{slug}`" for slug in named(value[:100])) or f"`{slug_of(value[:63])}`"
+    raise _refused("card", value, "a card's name in the catalogue", f"write {meant}: lower case, with dashes")
+
+
+def parse_tokens(value: Any) -> Any:
+    """A number of tokens. `16k` is refused: it is 16000 to some and 16384 to others."""
+    match = re.fullmatch(r"\s*([0-9]{1,6})\s*[kK](?:i?[bB]?)?\s*", value) if isinstance(value, str) else None
+    if match is not None:
+        mend = f"write {int(match[1]) * 1024} (or {int(match[1]) * 1000}, if that was meant)"
+        raise _refused("tokens", value, "a number of tokens", mend)
+    return value
+
+
+def parse_kv_heads(value: Any) -> int | tuple[int, ...]:
+    """KV heads of a model: one number, or one for every layer (0: the layer has no cache)."""
+    listed = value if isinstance(value, list | tuple) else [value]
+    whole = all(isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= 2**16 for each in listed)
+    if whole and any(listed) and len(listed) <= 4096:
+        return tuple(listed) if isinstance(value, list | tuple) else value
+    raise _refused("kv_heads", value, "a number of KV heads", "write a number such as 8, or a list with one for every layer")
+
+
 def parse_duration(value: Any) -> int:
     """`30s`, `10m`, `5h`, `1d` or `forever` to seconds (`forever` is -1)."""
     if value == "forever":
@@ -93,6 +121,8 @@ def parse_window(value: Any) -> str:
 
 
 Count = Annotated[int, BeforeValidator(parse_count)]
+Tokens = Annotated[int, BeforeValidator(parse_tokens)]
+CardName = Annotated[Name, BeforeValidator(parse_card)]
 Window = Annotated[str, BeforeValidator(parse_window)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[int, BeforeValidator(parse_duration)]

@@ -16,13 +16,12 @@ from yaml._yaml import CParser
 
 from mesh.errors import Location
 from mesh.findings import Finding, Path, SpecInvalid, shown
+from mesh.spec.scalars import Scalar, core_scalar
 
 MAX_BYTES = 4 * 2**20
 MAX_NODES = 50_000
 """Keys and values together, merge keys and aliases expanded. The reference homelab has about 600."""
 MAX_DEPTH = 50
-
-Scalar = str | int | float | bool | None
 
 
 @dataclass(slots=True)
@@ -251,25 +250,6 @@ class _Reader:
 
     def _refuse_tag(self, event: Any, at: Location) -> NoReturn:
         fail("spec-syntax", f"the tag {shown(event.tag)} is not supported", at, "leave it out; quote the value if it is text")
-
-
-_NULL = {"", "~", "null", "Null", "NULL"}
-_BOOL = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
-_INT = re.compile(r"[-+]?[0-9]{1,18}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]{1,18}|[0-9]{1,18}(\.[0-9]{0,18})?)([eE][-+]?[0-9]{1,2})?")
-
-
-def core_scalar(text: str) -> Scalar:
-    """A plain scalar by the YAML 1.2 core schema, less its octal, hexadecimal, infinite and overlong numbers: those stay text."""
-    if text in _NULL:
-        return None
-    if text in _BOOL:
-        return _BOOL[text]
-    if _INT.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    return text
 
 
 def plain_data(root: Node) -> tuple[Any, dict[Path, Location], dict[Path, Location]]:

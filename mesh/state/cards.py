@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from mesh.hardware.cards import name_parts
 
 QUERY = "--query-gpu=index,name,uuid,memory.total,memory.used --format=csv,noheader,nounits"
 """Arguments of nvidia-smi that `read_cards` understands the answer to. Memory comes in MiB."""
 MIB = 1024**2
-_MAKERS_WORDS = {"nvidia", "geforce", "generation", "graphics", "quadro"}
-_FORM = re.compile(r"^(pcie|nvl|sxm\d?|hbm\d?e?)$")
-_SIZE = re.compile(r"^(\d+)gb$")
 _NOMINAL = 0.06
 """nvidia-smi shows up to this share less than a card's nominal memory (an A100 of 80 GB: 79.25 GiB; a 4070 Ti: 11.99)."""
 
@@ -79,8 +77,8 @@ def lost_inside(code: int, text: str) -> str | None:
 
 def same_card(declared: str, seen: SeenCard) -> bool:
     """Whether the spec's `rtx-3080-10gb` is nvidia-smi's `NVIDIA GeForce RTX 3080` of 10240 MiB."""
-    words, size = _words(declared)
-    others, other_size = _words(seen.name)
+    words, size = name_parts(declared)
+    others, other_size = name_parts(seen.name)
     if words != others:
         return False
     if size is None or (seen.total is None and other_size is None):
@@ -89,11 +87,3 @@ def same_card(declared: str, seen: SeenCard) -> bool:
         return size == other_size
     nominal = size * 1024**3
     return (1 - _NOMINAL) * nominal <= seen.total <= nominal
-
-
-def _words(name: str) -> tuple[frozenset[str], int | None]:
-    """The words that tell a card from others, and its GB where the name has them."""
-    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
-    sizes = [int(found[1]) for word in words if (found := _SIZE.match(word))]
-    own = frozenset(word for word in words if not (word in _MAKERS_WORDS or _FORM.match(word) or _SIZE.match(word)))
-    return own - {"tesla"}, sizes[0] if sizes else None

@@ -160,6 +160,31 @@ def test_a_model_that_cannot_be_measured_is_refused_with_the_reason(inventory: P
     assert says in ran.err
 
 
+def test_what_was_measured_before_an_interrupt_is_kept(
+    inventory: Path, server: Server, run_mesh: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.honest = False
+    text = (inventory / "mesh.yaml").read_text()
+    (inventory / "mesh.yaml").write_text(text.replace("  nomic:", '  slow: {at: ollama, tag: "mistral:7b"}\n  nomic:'))
+
+    def interrupted(url: str, tag: str, **settings: Any) -> Any:
+        if tag == "mistral:7b":
+            raise KeyboardInterrupt
+        return measure(url, tag, **settings)
+
+    monkeypatch.setattr("mesh.cli.bench.measure", interrupted)
+    ran = run_mesh("bench", "--runs", "1", "-C", inventory)
+    assert ran.code == 130
+    assert [each.model for each in read_measurements(inventory)] == ["llama3.1:8b"]
+
+
+def test_a_damaged_file_is_said_before_anything_is_measured(inventory: Path, server: Server, run_mesh: Run) -> None:
+    path = add_measurements(inventory, [ONE])
+    path.write_text(path.read_text().replace("84.00", "fast"))
+    assert run_mesh("bench", "-C", inventory).code == 1
+    assert server.seen == []
+
+
 def test_an_ollama_that_is_down_is_an_error(small_inventory: Path, run_mesh: Run) -> None:
     (small_inventory / "mesh.yaml").write_text(SMALL_SPEC.replace("gpu: none", "gpu: none, port: 9"))
     ran = run_mesh("bench", "-C", small_inventory)

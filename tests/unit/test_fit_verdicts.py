@@ -174,6 +174,37 @@ def test_of_two_measurements_the_latest_counts() -> None:
     assert 70.0 not in [row.tok_s for row in calibration([later, ONE]).rows]
 
 
+def test_a_spilled_model_that_was_measured_is_as_fast_as_measured_while_it_is_split_alike() -> None:
+    tag, size = "qwen2.5-coder:32b", 20 * GIB
+    row = replace(ONE, model=tag, tok_s=2.8, size=size, size_vram=size * 45 // 100)
+    found = next(each for each in fit(mesh(), calibration([row])) if each.host == "gpu-box")
+    short = model(found, "qwen2.5-coder-32b").short
+    assert short is not None
+    assert (short.basis, round(short.tok_s, 1)) == ("measured", 2.8)
+    other = calibration([replace(row, size_vram=size * 90 // 100)])
+    short = model(next(each for each in fit(mesh(), other) if each.host == "gpu-box"), "qwen2.5-coder-32b").short
+    assert short is not None
+    assert short.basis == "calibrated"
+
+
+def test_of_two_cards_of_one_name_the_one_of_the_spec_was_measured() -> None:
+    data = reference()
+    data["hosts"]["gpu-box"]["gpus"][0]["card"] = "rtx-2060-12gb"
+    row = replace(ONE, host="gpu-box", card="NVIDIA GeForce RTX 2060")
+    assert calibration([row], Mesh.model_validate(data)).rows[0].card == "rtx-2060-12gb"
+    assert calibration([row]).rows[0].card == "rtx-2060-6gb"
+
+
+def test_a_model_that_only_the_spec_knows_calibrates() -> None:
+    data = reference()
+    numbers = {"layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 8, "vocab": 32000, "max_context": 32768}
+    data["models"]["mine"] = {"at": "ollama", "tag": "mine:7b", "weights": "4.4GB", "architecture": numbers}
+    row = replace(ONE, model="mine:7b", tok_s=90.0)
+    of = Mesh.model_validate(data)
+    found = next(each for each in fit(of, calibration([row], of)) if each.host == "gpu-box")
+    assert tok_s(model(found, "mine")) == pytest.approx(90.0, rel=0.01)
+
+
 # another card
 
 
@@ -214,8 +245,14 @@ def test_routes_to_the_cloud_could_come_in_house_and_what_that_saves_is_their_vo
     found = swapped(Mesh.model_validate(data))
     by_route = {each.route: each for each in found.in_house}
     assert set(by_route) == {"bulk", "reason", "long", "fast", "write"}
-    assert by_route["bulk"].monthly == pytest.approx(10 * 0.27 + 2 * 1.10)
-    assert by_route["write"].monthly is None
+    bulk = by_route["bulk"]
+    assert bulk.month is not None
+    assert bulk.month.usd == pytest.approx(10 * 0.27 + 2 * 1.10)
+    speed = tok_s(model(found.then, "qwen2.5-coder-32b"))
+    assert bulk.hours == pytest.approx(2e6 / speed / 3600)
+    assert bulk.kwh == pytest.approx(2e6 / speed / 3600 * 0.350)
+    assert by_route["write"].month is None
+    assert by_route["write"].hours is None
 
 
 def test_a_swap_that_makes_nothing_usable_brings_no_route_in_house() -> None:
@@ -291,7 +328,7 @@ def test_the_swap_says_what_newly_fits_and_that_there_are_no_volumes(inventory: 
     ran = run_mesh("fit", "--swap", "gpu-box=rtx-3090", "-C", inventory)
     assert ran.code == 0
     assert "newly fits" in ran.out
-    assert "the spec has no volumes" in ran.out
+    assert "The spec has no volumes" in ran.out
     assert "285 W -> 350 W" in ran.out
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.hardware.cards import cards
-from mesh.hardware.footprint import Budget, Split, footprint, split
+from mesh.hardware.footprint import Budget, Split, expert_bytes, footprint, split
 from mesh.hardware.models import known_models
 from mesh.hardware.speed import (
     PLAIN,
@@ -106,6 +106,16 @@ def test_a_mixture_is_as_fast_as_its_active_part() -> None:
     arch = replace(known_models()["gpt-oss:20b"], active_bytes=2_560_000_000)
     found = decode_speed([cards()["rtx-3090"]], arch, 0, Split(24, 24, arch.blob_bytes, 0))
     assert found.tok_s == pytest.approx(180, rel=0.10)
+
+
+def test_active_bytes_of_gpt_oss_are_its_bf16_attention_and_output_and_4_of_32_mxfp4_experts() -> None:
+    """A layer is 2880 wide: 64 query and 8 KV heads of 64 in bf16; an expert is three 2880 x 2880, 32 weights in 17 bytes."""
+    arch = known_models()["gpt-oss:20b"]
+    attention = 24 * (2 * 2880 * 64 * 64 + 2 * 2880 * 8 * 64) * 2
+    expert = 3 * 2880 * 2880 * 17 // 32
+    assert arch.active_bytes is not None
+    assert arch.active_bytes == pytest.approx(attention + arch.table_bytes + 24 * 4 * expert, rel=0.01)
+    assert expert_bytes(arch) == pytest.approx(24 * 32 * expert, rel=0.01)
 
 
 def test_stacked_memory_is_not_promised_on() -> None:

@@ -107,6 +107,7 @@ def test_something_that_is_neither_a_file_nor_an_ollama_is_an_error_with_the_cho
         ),
         ({"llama.attention.sliding_window": 256, "llama.attention.sliding_window_pattern": 2}, TENSORS),
         ({"llama.attention.causal": False}, TENSORS),
+        ({"llama.attention.head_count_kv": [0, 2]}, TENSORS),
     ],
 )
 def test_what_is_printed_makes_the_same_model_in_the_spec(tmp_path: Path, more: dict[str, Any], tensors: Any) -> None:

@@ -110,6 +110,38 @@ def test_numbers_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     assert error.message == "models.odd: kv_heads 64 are more than heads 32"
 
 
+def test_kv_heads_by_layer_are_counted_as_they_are(tmp_path: Path) -> None:
+    """Half of 64 layers have no cache, and half of the others as many heads as before: a quarter of 16 GiB, and an eighth."""
+    block = f"architecture: {{layers: 64, hidden: 8192, heads: 64, vocab: 128000, kv_heads: {[0, 64, 0, 32] * 16}}}"
+    overlay = f"models: {{odd: {{at: ollama, tag: odd, context: 8192, weights: 6GB, {block}}}}}"
+    (error,) = of(findings(tmp_path, overlay), "vram-exceeded")
+    assert "cache 6.0 GiB" in error.message
+
+
+@pytest.mark.parametrize(
+    ("heads", "says"),
+    [
+        ("[8, 8]", "models.odd: kv_heads lists 2 layers, and there are 32"),
+        (str([8, 64] * 16), "models.odd: kv_heads lists 64, which are more than heads 32"),
+    ],
+)
+def test_kv_heads_by_layer_that_contradict_the_model_are_refused(tmp_path: Path, heads: str, says: str) -> None:
+    block = f"architecture: {{layers: 32, hidden: 4096, heads: 32, kv_heads: {heads}}}"
+    overlay = f"models: {{odd: {{at: ollama, tag: odd, context: 4096, weights: 1GB, {block}}}}}"
+    (error,) = of(findings(tmp_path, overlay), "model-numbers")
+    assert error.message == says
+
+
+@pytest.mark.parametrize("heads", ["0", "[]", "[0, 0]", "[8, many]", "-1", "8.5", "true", "[99999999]"])
+def test_kv_heads_that_cannot_be_are_refused_with_an_example(tmp_path: Path, heads: str) -> None:
+    overlay = f"models: {{odd: {{at: ollama, tag: odd, weights: 1GB, architecture: {{kv_heads: {heads}}}}}}}"
+    with pytest.raises(SpecInvalid) as caught:
+        findings(tmp_path, overlay)
+    (error,) = caught.value.findings
+    assert "is not a number of KV heads" in error.message
+    assert "one for every layer" in error.mend
+
+
 def test_an_ollama_without_a_gpu_takes_no_part_in_the_sum(tmp_path: Path) -> None:
     batch = "providers: {batch: {kind: ollama, on: gpu-box, port: 11435, gpu: none}}"
     assert findings(tmp_path, f'{batch}\nmodels: {{big: {{at: batch, tag: "qwen3:30b-a3b", context: 4096}}}}') == []
@@ -246,3 +278,71 @@ def test_a_lane_without_a_card_needs_the_ram(tmp_path: Path) -> None:
     (warning,) = findings(tmp_path, f'{batch}\nmodels: {{big: {{at: batch, tag: "qwen2.5-coder:32b", context: 4096}}}}')
     assert warning.rule == "ram-exceeded"
     assert warning.message == "models.big: its 18.5 GiB are more than three quarters of vm-docker's 16.0 GiB"
+
+
+def refused(folder: Path, overlay: str) -> Finding:
+    with pytest.raises(SpecInvalid) as caught:
+        findings(folder, overlay)
+    (error,) = caught.value.findings
+    return error
+
+
+@pytest.mark.parametrize(
+    ("written", "mend"),
+    [
+        ("NVIDIA GeForce RTX 4070 Ti", "write `rtx-4070-ti`: lower case, with dashes"),
+        ("RTX 2060", "write `rtx-2060-6gb` or `rtx-2060-12gb`: lower case, with dashes"),
+        ("My Card 9000", "write `my-card-9000`: lower case, with dashes"),
+    ],
+)
+def test_a_card_written_as_nvidia_smi_does_is_refused_with_its_name_here(tmp_path: Path, written: str, mend: str) -> None:
+    error = refused(tmp_path, f"hosts: {{gpu-box: {{gpus: [{{card: {written}}}]}}}}")
+    assert f"`{written}` is not a card's name in the catalogue" in error.message
+    assert error.mend == mend
+
+
+@pytest.mark.parametrize(
+    ("written", "mend"), [("rtx-3080", "`rtx-3080-10gb`"), ("rtx-2060", "`rtx-2060-6gb` or `rtx-2060-12gb`")]
+)
+def test_a_card_without_its_size_is_its_sisters_and_not_another_number(tmp_path: Path, written: str, mend: str) -> None:
+    (error,) = of(findings(tmp_path, f"hosts: {{gpu-box: {{gpus: [{{card: {written}}}]}}}}"), "card-unknown")
+    assert error.mend == f"did you mean {mend}?"
+
+
+@pytest.mark.parametrize(("size", "mend"), [("500GiB", "500MiB?"), ("500GB", "500MB?"), ("13GB", "write less")])
+def test_a_reserve_larger_than_the_card_is_a_mistaken_unit_where_that_is_likely(tmp_path: Path, size: str, mend: str) -> None:
+    overlay = f"hosts: {{gpu-box: {{gpus: [{{card: rtx-4070-ti, reserve: {{desktop: {size}}}}}]}}}}"
+    (error,) = of(findings(tmp_path, overlay), "card-reserve")
+    assert error.mend.endswith(mend)
+
+
+def test_a_context_with_a_k_is_refused_with_both_readings(tmp_path: Path) -> None:
+    error = refused(tmp_path, "models: {mistral: {context: 16k}}")
+    assert (error.message, error.mend) == (
+        "models.mistral.context: `16k` is not a number of tokens",
+        "write 16384 (or 16000, if that was meant)",
+    )
+
+
+def test_a_variable_that_cannot_be_one_is_refused_with_its_pattern(tmp_path: Path) -> None:
+    error = refused(tmp_path, 'providers: {ollama: {env: {ollama_debug: "1"}}}')
+    assert error.message == "providers.ollama.env.ollama_debug is not a name that can be used"
+    assert "[A-Z]" in error.mend
+
+
+def test_a_mistyped_tag_is_asked_about(tmp_path: Path) -> None:
+    (warning,) = of(findings(tmp_path, 'models: {llama: {tag: "lama3.1:8b"}}'), "model-size-unknown")
+    assert warning.mend.startswith("did you mean `llama3.1:8b`?")
+
+
+def test_the_resident_that_is_in_the_way_is_named_and_without_it_the_model_fits(tmp_path: Path) -> None:
+    overlay = "models: {mistral: {resident: true, context: 32768}, llama: {context: 16384}, nomic: {resident: true}}"
+    (error,) = [each for each in of(findings(tmp_path, overlay), "vram-exceeded") if "models.llama:" in each.message]
+    assert "resident: false for mistral" in error.mend
+    assert of(findings(tmp_path, overlay.replace("mistral: {resident: true, ", "mistral: {")), "vram-exceeded") == []
+
+
+def test_what_the_hosts_ram_does_not_hold_either_is_not_offered_to_spill(tmp_path: Path) -> None:
+    overlay = "hosts: {gpu-box: {ram: 64GiB}}\nmodels: {odd: {at: ollama, tag: odd, context: 4096, weights: 4TB}}"
+    (error,) = of(findings(tmp_path, overlay), "vram-exceeded")
+    assert "spill" not in error.mend

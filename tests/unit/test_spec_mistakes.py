@@ -45,7 +45,7 @@ EXPECTED = """\
 3:3 spec-key-missing: hosts.gpu-box needs `address`: IP address or DNS name that the laptop and the other hosts use | add address: ...
 4:5 spec-key-unknown: unknown key `adress` in hosts.gpu-box | did you mean `address`?
 5:10 spec-value: hosts.gpu-box.ram: `64` is not a size | write a number and a unit, such as 500MiB or 12GB (GiB and GB differ)
-7:16 spec-value: hosts.gpu-box.gpus[0].card: `RTX` is not a name that can be used | use lower-case letters, digits, `.`, `_` and `-`, at most 63, beginning and ending with a letter or digit
+7:16 spec-value: hosts.gpu-box.gpus[0].card: `RTX` is not a card's name in the catalogue | write `rtx`: lower case, with dashes
 7:21 spec-key-unknown: unknown key `reserv` in hosts.gpu-box.gpus[0] | did you mean `reserve`?
 8:9 spec-value: hosts.gpu-box.gpus[1]: expected a mapping, not a number | write {KEY: VALUE} or indented `KEY: VALUE` lines
 9:3 spec-value: hosts.B_x is not a name that can be used | use lower-case letters, digits, `.`, `_` and `-`, at most 63, beginning and ending with a letter or digit

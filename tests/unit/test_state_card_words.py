@@ -91,3 +91,19 @@ def test_a_speed_that_fell_is_a_note_and_no_drift(verb: Verb, small_inventory: P
     ran = verb(Plan(), "drift")
     assert ran.code == 0
     assert "llama3.1:8b wrote 60.0 tok/s on 2026-11-22, 29 % under the 84.0 of 2026-11-20" in ran.err
+
+
+def test_programs_and_github_get_a_speed_that_fell_as_well(verb: Verb, small_inventory: Path) -> None:
+    add_measurements(small_inventory, [ONE, replace(ONE, taken="2026-11-22T10:00:00Z", tok_s=60.0)])
+    (note,) = json.loads(verb(Plan(), "drift", "--format", "json").out)["notes"]
+    assert "29 % under" in note
+    assert "::notice" in verb(Plan(), "drift", "--format", "github").out
+    assert json.loads(verb(Plan(), "drift", "--format", "json", "--host", "other").out)["notes"] == []
+
+
+def test_damaged_measurements_do_not_hide_the_drift(verb: Verb, small_inventory: Path) -> None:
+    path = add_measurements(small_inventory, [ONE])
+    path.write_text(path.read_text().replace("84.00", "fast"))
+    ran = verb(Plan(), "drift")
+    assert ran.code == 0
+    assert "no speed is compared" in ran.err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from statekit import deployment, ideal, stub_docker, value_of, with_host
 
-from mesh.hardware.cards import cards
+from mesh.hardware.cards import cards, named
 from mesh.state.cards import MIB, SeenCard, SeenCards, lost_inside, read_cards, same_card
 from mesh.state.deployment import Card, Deployment
 from mesh.state.diff import diff
@@ -112,6 +112,24 @@ def test_the_catalogues_cards_are_told_apart_by_name() -> None:
     for slug, known in cards().items():
         seen = card(f"NVIDIA GeForce {known.name}", known.vram_bytes // MIB)
         assert [other for other in cards() if same_card(other, seen)] == [slug]
+
+
+@pytest.mark.parametrize(
+    ("written", "slugs"),
+    [
+        ("RTX4070TiSUPER", ("rtx-4070-ti-super",)),
+        ("RTX 4070 Ti", ("rtx-4070-ti",)),
+        ("rx7900xtx", ("rx-7900-xtx",)),
+        ("AMD Radeon RX 7900 XT", ("rx-7900-xt",)),
+        ("NVIDIA GeForce RTX 2060", ("rtx-2060-6gb", "rtx-2060-12gb")),
+        ("rtx-2060-12gb", ("rtx-2060-12gb",)),
+        ("a100", ("a100-pcie-80gb",)),
+        ("NVIDIA", ()),
+        ("", ()),
+    ],
+)
+def test_a_card_is_known_however_its_name_is_written(written: str, slugs: tuple[str, ...]) -> None:
+    assert named(written) == slugs
 
 
 def test_the_nvml_trap_in_a_container_is_told_from_a_container_that_cannot_be_asked() -> None:
