@@ -11,7 +11,7 @@ from typing import Any
 
 from mesh.cli.output import harmless, style
 from mesh.errors import MeshError
-from mesh.inventory import Inventory, open_inventory
+from mesh.inventory import Inventory, open_to_act
 from mesh.live.observe import connect, observe
 from mesh.live.ssh import Session
 from mesh.secrets.value import redact
@@ -42,13 +42,10 @@ class Look:
 
 def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str]) -> Look:
     """Open the inventory and compare the mesh with it. Raises SpecInvalid when the spec has errors."""
-    inventory = open_inventory(folder)
+    inventory = open_to_act(folder)
     sessions = connect(inventory, hosts)
     try:
-        from mesh.validate import require_valid
-
-        require_valid(inventory)
-        return _compare(inventory, select_hosts(inventory.deployment(), hosts, stacks), stacks, sessions)
+        return _compare(inventory, select_hosts(inventory.checked_deployment(), hosts, stacks), stacks, sessions)
     finally:
         for session in sessions.values():
             session.close()

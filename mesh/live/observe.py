@@ -25,8 +25,8 @@ PICK = "x-mesh-gateway"
 
 def connect(inventory: Inventory, hosts: Collection[str] = ()) -> dict[str, Session]:
     """Sessions to the named hosts, or to all. They connect while the spec is still being checked and compiled."""
-    wanted = {name: spec for name, spec in inventory.mesh.hosts.items() if not hosts or name in hosts}
-    return {name: Session(Target(name, spec, inventory.dir)) for name, spec in wanted.items()}
+    wanted = {name: reach for name, reach in inventory.reach.items() if not hosts or name in hosts}
+    return {name: Session(Target(name, reach, inventory.dir)) for name, reach in wanted.items()}
 
 
 def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str, Session]) -> Observed:
@@ -54,7 +54,7 @@ def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str,
 def observe_host(inventory: Inventory, mesh: str, host: HostDeployment, session: Session) -> ObservedHost | Unknown:
     """One host in one ssh session."""
     boundary = f"mesh-{secrets.token_hex(16)}"
-    answer = session.run(observe_script(host, mesh=mesh, docker=inventory.mesh.hosts[host.name].docker, boundary=boundary))
+    answer = session.run(observe_script(host, mesh=mesh, docker=inventory.reach[host.name].docker, boundary=boundary))
     return answer if isinstance(answer, Unknown) else parse_host(host, answer, boundary)
 
 
