@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from mesh.errors import MeshError
-from mesh.files import write_atomically
 from mesh.paths import PROJECT
 from mesh.secrets.agefile import identity_path, load_identities
 from mesh.secrets.store import SecretStore
@@ -135,6 +134,8 @@ def _entry(folder: Path) -> Path:
 
 
 def _store(entry: Path, content: bytes) -> None:
+    from mesh.files import write_atomically
+
     entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomically(entry, content, mode=0o600)
     entries = sorted(entry.parent.glob("*.kept"), key=lambda each: each.stat().st_mtime_ns)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mesh.cli.look import Look, as_data, as_error, beside, count, look, odd_lines, safe, summary, text
 from mesh.cli.output import note, print_error
 from mesh.cli.plan import exit_code
 from mesh.errors import EXIT_CHANGES, EXIT_OK
-from mesh.measure.record import read_measurements, slowed
-from mesh.state.plan import Deviation
+
+if TYPE_CHECKING:
+    from mesh.state.plan import Deviation
 
 Format = Literal["text", "json", "github", "junit"]
 
@@ -47,6 +48,8 @@ def _text(seen: Look) -> str:
 
 def _slowed(folder: Path) -> Iterator[str]:
     """Models whose last recorded speed is well under their best: a driver, a power limit, a hot card, a model that spills."""
+    from mesh.measure.record import read_measurements, slowed
+
     for latest, best in slowed(read_measurements(folder)):
         yield safe(
             f"{latest.host}/{latest.stack}: {latest.model} wrote {latest.tok_s:.1f} tok/s on {latest.taken[:10]},"

@@ -7,11 +7,16 @@ agents, hardware keys). Host keys are checked against the inventory's known_host
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesh.state.deployment import Reach
 from mesh.state.observed import Unknown
+
+if TYPE_CHECKING:
+    from mesh.inventory import Inventory
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
@@ -93,6 +98,12 @@ class Session:
         if self._process and self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
+
+
+def connect(inventory: Inventory, hosts: Collection[str] = ()) -> dict[str, Session]:
+    """Sessions to the named hosts, or to all. They connect while everything else is made ready."""
+    wanted = {name: reach for name, reach in inventory.reach.items() if not hosts or name in hosts}
+    return {name: Session(Target(name, reach, inventory.dir)) for name, reach in wanted.items()}
 
 
 def run_script(target: Target, script: str) -> str | Unknown:
