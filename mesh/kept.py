@@ -167,7 +167,11 @@ def _unsealed(entry: Path) -> bytes:
 def _made_with() -> tuple[Any, ...]:
     """The day, Python, its packages by the time of their folders, and the tool's own files by size and time."""
     packages = tuple((path, os.stat(path).st_mtime_ns) for path in sys.path if path.endswith("-packages") and os.path.isdir(path))  # noqa: PTH112, PTH116
-    return time.strftime("%Y-%m-%d"), sys.version, packages, tuple(_files_below(str(PROJECT / "mesh")))
+    return _today(), sys.version, packages, tuple(_files_below(str(PROJECT / "mesh")))
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d")
 
 
 def _files_below(folder: str) -> list[tuple[str, int, int]]:
