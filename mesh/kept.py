@@ -1,6 +1,6 @@
 """What an inventory compiled to, kept for the next run: the same inputs always give the same Deployment, so it can be looked up.
 
-There is one entry for each inventory folder, a file below $XDG_CACHE_HOME/homelab-mesh (~/.cache/homelab-mesh). It lists
+There is one entry for each inventory folder, a file in $XDG_CACHE_HOME/homelab-mesh/kept (~/.cache/homelab-mesh/kept). It lists
 everything that was read to check and compile the spec: an audit hook of Python's sees each file opened and each folder listed,
 so nothing has to be listed by hand. An entry counts as long as all of that, the tool itself, the Python packages and the day
 (a rule may look at it) are the same, and every secret has the value that it had. Anything odd about an entry means that there
@@ -130,7 +130,7 @@ class Watch:
 def _entry(folder: Path) -> Path:
     given = os.environ.get("XDG_CACHE_HOME", "")
     cache = Path(given) if given.startswith("/") else Path.home() / ".cache"
-    return cache / "homelab-mesh" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.kept"
+    return cache / "homelab-mesh" / "kept" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.kept"
 
 
 def _store(entry: Path, content: bytes) -> None:
