@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import subprocess
@@ -10,6 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 
 Task = Callable[[], None]
+
+# Python keeps its bytecode for an operator; where it is told not to, each run would compile the tool anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def command(argv: Sequence[str], *, ok: tuple[int, ...] = (0,)) -> Task:

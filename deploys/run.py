@@ -60,7 +60,7 @@ class Run:
         return who()
 
     def remote(self, host: str) -> Remote:
-        return Remote(self.deployment.hosts[host].root, self.inventory.mesh.hosts[host].docker, self.id)
+        return Remote(self.deployment.hosts[host].root, self.inventory.reach[host].docker, self.id)
 
     def emit(self, event: str, host: str, stack: str = "", **more: Any) -> None:
         """Tell `mesh apply` what happens, when it listens. Values of secrets are taken out."""

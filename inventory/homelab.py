@@ -15,15 +15,15 @@ _run = current()
 
 
 def _data(target: Target) -> dict[str, object]:
-    ssh = target.host.ssh
+    reach = target.reach
     return {
-        "ssh_hostname": target.host.address,
-        "ssh_user": ssh.user,
-        "ssh_port": ssh.port,
+        "ssh_hostname": reach.address,
+        "ssh_user": reach.user,
+        "ssh_port": reach.port,
         "ssh_known_hosts_file": str(target.known_hosts),
         "ssh_strict_host_key_checking": "yes",
-        "_sudo": ssh.user != "root",
+        "_sudo": reach.user != "root",
     } | ({"ssh_key": str(target.key)} if target.key else {})
 
 
-hosts = [(name, _data(Target(name, host, _run.inventory.dir))) for name, host in _run.inventory.mesh.hosts.items()]
+hosts = [(name, _data(Target(name, reach, _run.inventory.dir))) for name, reach in _run.inventory.reach.items()]

@@ -7,6 +7,8 @@ from typing import NoReturn
 
 # A command lives for about a second and makes few cycles: collecting them costs it more than they do.
 gc.set_threshold(100_000, 50, 50)
+# The spec needs no plugin of pydantic's, and looking for them means reading the metadata of every package there is.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def run() -> NoReturn:

@@ -5,6 +5,7 @@ Everything is read when it is first asked for, once. Whatever is wrong with the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,18 +16,26 @@ from mesh.paths import STACKS
 if TYPE_CHECKING:
     from mesh.compile.images import ImageLock
     from mesh.compile.library import StackLibrary
+    from mesh.kept import Kept, Watch
     from mesh.secrets.store import SecretStore
     from mesh.spec.load import LoadedSpec
     from mesh.spec.mesh import Mesh
-    from mesh.state.deployment import Deployment
+    from mesh.state.deployment import Deployment, Reach
 
 
 class Inventory:
-    """One inventory folder. `content`: of mesh.yaml, in place of what is in the file."""
+    """One inventory folder. content: of mesh.yaml, in place of what is in the file.
 
-    def __init__(self, folder: Path, content: bytes | None = None) -> None:
+    kept: what it compiled to in an earlier run, if that still holds. watch: what has to be kept of this run.
+    """
+
+    def __init__(
+        self, folder: Path, content: bytes | None = None, *, kept: Kept | None = None, watch: Watch | None = None
+    ) -> None:
         self.dir = folder
         self.content = content
+        self._kept = kept
+        self._watch = watch
 
     @cached_property
     def loaded(self) -> LoadedSpec:
@@ -44,7 +53,13 @@ class Inventory:
         """Every secret that the spec may refer to, by name."""
         from mesh.secrets.store import SecretStore
 
-        return SecretStore(self.dir, self.mesh.secrets)
+        kept = self._kept
+        return SecretStore(self.dir, kept.sources if kept else {name: each.source for name, each in self.mesh.secrets.items()})
+
+    @cached_property
+    def reach(self) -> Mapping[str, Reach]:
+        """How to reach every host."""
+        return self._kept.reach if self._kept else {name: host.reach for name, host in self.mesh.hosts.items()}
 
     @cached_property
     def lock(self) -> ImageLock:
@@ -90,6 +105,19 @@ class Inventory:
         compiled, complete = self._preview
         return compiled if preview or complete else self._deployment
 
+    def checked_deployment(self) -> Deployment:
+        """What every host should be, by a spec in which `mesh check` finds no error. Raises SpecInvalid for any other."""
+        if self._kept and self._kept.fits(self.secrets):
+            return self._kept.deployment
+        from mesh.kept import Kept, Watch
+        from mesh.validate import require_valid
+
+        watch = self._watch or Watch(self.dir)
+        require_valid(self)
+        deployment = self.deployment()
+        watch.keep(Kept(deployment, self.reach, self.secrets.sources, self.secrets.fingerprints))
+        return deployment
+
 
 def open_inventory(folder: Path) -> Inventory:
     """The inventory in `folder`. Only that it is a folder is checked here."""
@@ -97,3 +125,12 @@ def open_inventory(folder: Path) -> Inventory:
         what = "the inventory is a file, not a folder" if folder.exists() else "there is no such inventory folder"
         raise MeshError(what, where=str(folder), mend="give the folder that holds mesh.yaml: mesh -C DIR, or $MESH_INVENTORY")
     return Inventory(folder)
+
+
+def open_to_act(folder: Path) -> Inventory:
+    """As open_inventory, for `checked_deployment`: with what is kept of an earlier run, if that still holds."""
+    from mesh.kept import Watch, recall
+
+    open_inventory(folder)
+    kept = recall(folder)
+    return Inventory(folder, kept=kept, watch=None if kept else Watch(folder))

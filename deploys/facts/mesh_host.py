@@ -23,7 +23,7 @@ class MeshHost(FactBase[ObservedHost]):
         run = current()
         self.host = run.deployment.hosts[mesh_host]
         self.boundary = f"mesh-{secrets.token_hex(16)}"
-        docker = run.inventory.mesh.hosts[mesh_host].docker
+        docker = run.inventory.reach[mesh_host].docker
         return observe_script(self.host, mesh=run.deployment.mesh, docker=docker, boundary=self.boundary)
 
     def process(self, output: list[str]) -> ObservedHost:

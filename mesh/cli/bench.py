@@ -92,7 +92,9 @@ def _server(inventory: Inventory, stack: str) -> tuple[Engine, str] | MeshError:
         return MeshError("its Ollama cannot be asked", where=where, why=str(error), mend="`mesh drift` tells what is wrong there")
     if inventory.mesh.ollamas[stack].gpu == "none" or not place.host.gpus:
         return found, "cpu"
-    answer = run_script(Target(place.host_name, place.host, inventory.dir), f"PATH=$PATH:/usr/local/bin\nnvidia-smi {QUERY}")
+    answer = run_script(
+        Target(place.host_name, place.host.reach, inventory.dir), f"PATH=$PATH:/usr/local/bin\nnvidia-smi {QUERY}"
+    )
     cards = None if isinstance(answer, Unknown) else read_cards(0, answer)
     if isinstance(answer, Unknown) or cards is None or cards.error:
         why = answer.why if isinstance(answer, Unknown) else cards.error if cards else ""

@@ -100,7 +100,7 @@ def list_clients(folder: Path, *, as_json: bool) -> int:
     entries: list[dict[str, Any]] = []
     for name, client in mesh.clients.items():
         secret = mesh.client_key(name).name
-        source = describe(mesh.secrets[secret]) if secret in mesh.secrets else "secrets.age" if secret in in_file else None
+        source = describe(mesh.secrets[secret].source) if secret in mesh.secrets else "secrets.age" if secret in in_file else None
         budget = None if client.budget is None else {"amount": client.budget.amount, "currency": client.budget.currency}
         entries.append(
             {"name": name, "routes": client.routes, "budget": budget, "rpm": client.rpm, "secret": secret, "key": source}
@@ -208,7 +208,7 @@ def _refuse_outside(inventory: Inventory, secret: str) -> None:
     source = inventory.mesh.secrets.get(secret)
     if source is not None:
         mend = f"change it there, or remove secrets.{secret} from the spec"
-        raise MeshError(f"the key comes from elsewhere ({describe(source)})", where=f"secret:{secret}", mend=mend)
+        raise MeshError(f"the key comes from elsewhere ({describe(source.source)})", where=f"secret:{secret}", mend=mend)
 
 
 def _look_at(inventory: Inventory, edited: Inventory, refusal: str, mend: str = "") -> list[Finding]:

@@ -6,14 +6,15 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mesh.cli.look import Look, as_data, as_error, beside, count, look, odd_lines, safe, summary, text
 from mesh.cli.output import note, print_error
 from mesh.cli.plan import exit_code
 from mesh.errors import EXIT_CHANGES, EXIT_OK, MeshError
-from mesh.measure.record import read_measurements, slowed
-from mesh.state.plan import Deviation
+
+if TYPE_CHECKING:
+    from mesh.state.plan import Deviation
 
 Format = Literal["text", "json", "github", "junit"]
 
@@ -49,6 +50,8 @@ def _text(seen: Look) -> str:
 
 def _slowed(folder: Path, hosts: Collection[str], stacks: Collection[str]) -> Iterator[str]:
     """Models whose last recorded speed is well under their best: a driver, a power limit, a hot card, a model that spills."""
+    from mesh.measure.record import read_measurements, slowed
+
     try:
         measured = read_measurements(folder)
     except MeshError as error:  # no reason to keep the drift from whoever asked for it

@@ -58,7 +58,7 @@ def _ledger(inventory: Inventory) -> Ledger:
     if not gateways:
         raise MeshError("the mesh has no gateway, and so no ledger", where="--ledger", mend="write routes.NAME.volume instead")
     place = gateways[0]
-    return read_ledger(Target(place.host_name, place.host, inventory.dir), place.name, place.host.docker)
+    return read_ledger(Target(place.host_name, place.host.reach, inventory.dir), place.name, place.host.docker)
 
 
 def _checked(inventory: Inventory) -> Mesh:

@@ -1,4 +1,7 @@
-"""What plan, apply and drift have in common: open, check, observe, compare; and how differences are written."""
+"""What plan, apply and drift have in common: open, check, observe, compare; and how differences are written.
+
+Before the hosts are being connected to, nothing is imported that is not needed for it: ssh takes longer than all the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesh.cli.output import harmless, style
 from mesh.errors import MeshError
-from mesh.inventory import Inventory, open_inventory
-from mesh.live.observe import connect, observe
-from mesh.live.ssh import Session
+from mesh.inventory import Inventory, open_to_act
+from mesh.live.ssh import Session, connect
 from mesh.secrets.value import redact
-from mesh.state.deployment import Deployment
-from mesh.state.diff import diff
-from mesh.state.observed import Observed
-from mesh.state.plan import CannotTell, Change, Plan, Verb
-from mesh.state.select import select_hosts, select_stacks
+
+if TYPE_CHECKING:
+    from mesh.state.deployment import Deployment
+    from mesh.state.observed import Observed
+    from mesh.state.plan import CannotTell, Change, Plan, Verb
 
 _SIGNS: Mapping[Verb, tuple[str, str]] = {
     "create": ("+", "green"),
@@ -42,13 +44,12 @@ class Look:
 
 def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str]) -> Look:
     """Open the inventory and compare the mesh with it. Raises SpecInvalid when the spec has errors."""
-    inventory = open_inventory(folder)
+    inventory = open_to_act(folder)
     sessions = connect(inventory, hosts)
     try:
-        from mesh.validate import require_valid
+        from mesh.state.select import select_hosts
 
-        require_valid(inventory)
-        return _compare(inventory, select_hosts(inventory.deployment(), hosts, stacks), stacks, sessions)
+        return _compare(inventory, select_hosts(inventory.checked_deployment(), hosts, stacks), stacks, sessions)
     finally:
         for session in sessions.values():
             session.close()
@@ -60,6 +61,10 @@ def look_again(inventory: Inventory, deployment: Deployment, stacks: Collection[
 
 
 def _compare(inventory: Inventory, deployment: Deployment, stacks: Collection[str], sessions: Mapping[str, Session]) -> Look:
+    from mesh.live.observe import observe
+    from mesh.state.diff import diff
+    from mesh.state.select import select_stacks
+
     observed = observe(inventory, deployment, sessions)
     plan = select_stacks(diff(deployment, observed, inventory.secrets.value), stacks)
     return Look(inventory, deployment, observed, plan)

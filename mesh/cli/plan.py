@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesh.cli.look import as_data, as_error, beside, look, odd_lines, summary, text
 from mesh.cli.output import note, print_error
 from mesh.errors import EXIT_CHANGES, EXIT_ERROR, EXIT_OK
-from mesh.state.plan import Plan
+
+if TYPE_CHECKING:
+    from mesh.state.plan import Plan
 
 
 def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), as_json: bool = False) -> int:

@@ -78,7 +78,7 @@ def set_value(folder: Path, name: str) -> int:
         raise MeshError(f"{name!r} is not a name of a secret", mend="use lower case, digits and _, at most 63 characters")
     mesh = _spec_if_sound(folder)
     if mesh and name in mesh.secrets:
-        source = describe(mesh.secrets[name])
+        source = describe(mesh.secrets[name].source)
         raise MeshError(
             f"the spec takes {name} from elsewhere ({source})", mend=f"set it there, or remove secrets.{name} from the spec"
         )
@@ -145,7 +145,7 @@ def list_names(folder: Path, *, as_json: bool) -> int:
     needed, in_file = uses(mesh), store.names_in_file()
     names = sorted({*needed, *in_file, *mesh.secrets})
     sources = {
-        name: describe(mesh.secrets[name]) if name in mesh.secrets else "secrets.age" for name in {*mesh.secrets, *in_file}
+        name: describe(mesh.secrets[name].source) if name in mesh.secrets else "secrets.age" for name in {*mesh.secrets, *in_file}
     }
     if as_json:
         import json

@@ -108,6 +108,8 @@ class StackKind:
     secrets: environment variables of the containers whose values are secrets. They land in secrets/env (mode 0400), never in
              the container's definition: mount it as `./secrets/env:/run/secrets/env:ro` and set `entrypoint: {{ with_secrets }}`.
     files:   generated files by path below the stack's folder; text, or parts of text and `SecretPart`s (then mode 0400).
+
+    All of it has to follow from the spec and the stack's folder alone: no clock, no environment, no network (docs/kept.md).
     """
 
     images: Mapping[str, str]

@@ -44,12 +44,12 @@ def choose(inventory: Inventory, deployment: Deployment, *, on: str, litellm: st
 
 def _target(inventory: Inventory, deployment: Deployment) -> Target:
     name, _ = gateway_release(deployment)
-    return Target(name, inventory.mesh.hosts[name], inventory.dir)
+    return Target(name, inventory.reach[name], inventory.dir)
 
 
 def _host(inventory: Inventory, deployment: Deployment) -> Containers:
     target = _target(inventory, deployment)
-    return Containers(f"host {target.name}", target.command(), target.host.docker, deployment, token_hex(4))
+    return Containers(f"host {target.name}", target.command(), target.reach.docker, deployment, token_hex(4))
 
 
 def _local(deployment: Deployment) -> Containers:

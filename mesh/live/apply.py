@@ -160,6 +160,6 @@ def _end_run(inventory: Inventory, deployment: Deployment, host: str, run: str) 
     """Stop a run on one host from outside, whatever it is doing, and release its lock."""
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     journal = json.dumps({"run": run, "at": at, "by": who(), "finished": False})
-    spec = inventory.mesh.hosts[host]
-    script = Remote(deployment.hosts[host].root, spec.docker, run).script("abort", journal)
-    return run_script(Target(host, spec, inventory.dir), script)
+    reach = inventory.reach[host]
+    script = Remote(deployment.hosts[host].root, reach.docker, run).script("abort", journal)
+    return run_script(Target(host, reach, inventory.dir), script)

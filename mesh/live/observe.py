@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Collection, Mapping
+import os
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mesh.live.http import HttpError, get_json
 from mesh.live.parallel import side_by_side
-from mesh.live.ssh import Session, Target
+from mesh.live.ssh import Session
 from mesh.state.deployment import Deployment, Gateway, HostDeployment, OllamaModels
 from mesh.state.observed import LoadedModel, Observed, ObservedGateway, ObservedHost, Unknown
 from mesh.state.parse import parse_host
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 _KINDS = ("host", "models", "loaded", "gateway")
 PICK = "x-mesh-gateway"
 """Header of a request that picks one gateway, and of the answer that says which it was."""
-
-
-def connect(inventory: Inventory, hosts: Collection[str] = ()) -> dict[str, Session]:
-    """Sessions to the named hosts, or to all. They connect while the spec is still being checked and compiled."""
-    wanted = {name: spec for name, spec in inventory.mesh.hosts.items() if not hosts or name in hosts}
-    return {name: Session(Target(name, spec, inventory.dir)) for name, spec in wanted.items()}
 
 
 def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str, Session]) -> Observed:
@@ -53,8 +47,8 @@ def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str,
 
 def observe_host(inventory: Inventory, mesh: str, host: HostDeployment, session: Session) -> ObservedHost | Unknown:
     """One host in one ssh session."""
-    boundary = f"mesh-{secrets.token_hex(16)}"
-    answer = session.run(observe_script(host, mesh=mesh, docker=inventory.mesh.hosts[host.name].docker, boundary=boundary))
+    boundary = f"mesh-{os.urandom(16).hex()}"
+    answer = session.run(observe_script(host, mesh=mesh, docker=inventory.reach[host.name].docker, boundary=boundary))
     return answer if isinstance(answer, Unknown) else parse_host(host, answer, boundary)
 
 

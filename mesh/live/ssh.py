@@ -7,11 +7,16 @@ agents, hardware keys). Host keys are checked against the inventory's known_host
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mesh.spec.hosts import Host
+from mesh.state.deployment import Reach
 from mesh.state.observed import Unknown
+
+if TYPE_CHECKING:
+    from mesh.inventory import Inventory
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
@@ -23,7 +28,7 @@ class Target:
     """How to reach one host. `folder` is the inventory folder: known_hosts and relative keys are there."""
 
     name: str
-    host: Host
+    reach: Reach
     folder: Path
 
     @property
@@ -32,11 +37,11 @@ class Target:
 
     @property
     def key(self) -> Path | None:
-        return self.folder / Path(self.host.ssh.key).expanduser() if self.host.ssh.key else None
+        return self.folder / Path(self.reach.key).expanduser() if self.reach.key else None
 
     def command(self) -> list[str]:
         """The ssh command line that runs a script from stdin."""
-        ssh = self.host.ssh
+        reach = self.reach
         options = {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",
@@ -50,8 +55,8 @@ class Target:
         arguments = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         if self.key:
             arguments += ["-o", "IdentitiesOnly=yes", "-i", str(self.key.absolute())]
-        shell = "exec sh -s" if ssh.user == "root" else "exec sudo -n sh -s"
-        return ["ssh", "-T", *arguments, "-p", str(ssh.port), "-l", ssh.user, "--", self.host.address, shell]
+        shell = "exec sh -s" if reach.user == "root" else "exec sudo -n sh -s"
+        return ["ssh", "-T", *arguments, "-p", str(reach.port), "-l", reach.user, "--", reach.address, shell]
 
 
 class Session:
@@ -95,6 +100,12 @@ class Session:
             self._process.communicate()
 
 
+def connect(inventory: Inventory, hosts: Collection[str] = ()) -> dict[str, Session]:
+    """Sessions to the named hosts, or to all. They connect while everything else is made ready."""
+    wanted = {name: reach for name, reach in inventory.reach.items() if not hosts or name in hosts}
+    return {name: Session(Target(name, reach, inventory.dir)) for name, reach in wanted.items()}
+
+
 def run_script(target: Target, script: str) -> str | Unknown:
     """One script in one session."""
     return Session(target).run(script)
@@ -103,7 +114,7 @@ def run_script(target: Target, script: str) -> str | Unknown:
 def explain(target: Target, code: int, stderr: str) -> Unknown:
     """The cause of a failed ssh, from what OpenSSH and sudo say (their texts are stable; exit 255 is ssh's own)."""
     text = " ".join(stderr.split())
-    address, port = target.host.address, target.host.ssh.port
+    address, port = target.reach.address, target.reach.port
     entry = address if port == 22 else f"[{address}]:{port}"
     learn = f"ssh-keyscan -t ed25519 -p {port} {address}, compare it with `ssh-keygen -lf` on the host's own console"
     add = f"{learn}, then add the line to {target.known_hosts}"
@@ -115,13 +126,13 @@ def explain(target: Target, code: int, stderr: str) -> Unknown:
     if "Host key verification failed" in text or "host key is known" in text:
         return Unknown(f"its host key is not known: {target.known_hosts} has none for {entry}", add)
     if "Permission denied" in text and code == 255:
-        user = target.host.ssh.user
+        user = target.reach.user
         mend = f"ssh-copy-id -p {port} {_there(target)}, or set hosts.{target.name}.ssh.user and .key"
         return Unknown(f"it refuses to let {user} in: {_reason(stderr)}", mend)
     if "sudo" in text and ("password" in text or "authentication" in text):
         return Unknown(
-            f"{target.host.ssh.user} may not run sudo without a password there",
-            f"let it (`{target.host.ssh.user} ALL=(root) NOPASSWD: ALL` in sudoers), or set hosts.{target.name}.ssh.user to root",
+            f"{target.reach.user} may not run sudo without a password there",
+            f"let it (`{target.reach.user} ALL=(root) NOPASSWD: ALL` in sudoers), or set hosts.{target.name}.ssh.user to root",
         )
     if code == 255:
         return Unknown(f"not reachable: {_reason(stderr)}", f"is it on, and is hosts.{target.name}.address right ({address})?")
@@ -129,7 +140,7 @@ def explain(target: Target, code: int, stderr: str) -> Unknown:
 
 
 def _there(target: Target) -> str:
-    return f"{target.host.ssh.user}@{target.host.address}"
+    return f"{target.reach.user}@{target.reach.address}"
 
 
 def _reason(stderr: str) -> str:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mesh.errors import MeshError
 from mesh.files import write_atomically
 from mesh.secrets import document
@@ -99,6 +97,8 @@ class AgeFile:
             return Index()
         except (OSError, UnicodeDecodeError) as error:
             raise MeshError("the index of the secrets cannot be read", where=str(self.index_path), why=_reason(error)) from None
+        import yaml
+
         try:
             data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except (yaml.YAMLError, RecursionError):
@@ -142,6 +142,7 @@ class AgeFile:
     def save(self, values: dict[str, Secret], recipients: tuple[str, ...]) -> None:
         """Encrypt to every recipient and write both files, the index last: a killed run leaves it a name short at worst."""
         import pyrage
+        import yaml
 
         try:
             keys = [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]

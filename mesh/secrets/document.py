@@ -8,19 +8,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import yaml
-
 from mesh.errors import Location, MeshError
 from mesh.secrets.value import Secret
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
-_Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_PLAIN = re.compile(r"([a-z0-9][a-z0-9_]{0,62}): ([A-Za-z0-9_/][A-Za-z0-9_/+=.@-]*)")
+"""A line that is the same to YAML as to everybody: a name, and a value of letters that mean nothing to it."""
 
 
 def parse(text: str, *, where: str) -> dict[str, Secret]:
     """The secrets by name. Raises MeshError with the place of the first thing that is wrong, never with a value."""
+    plain = [_PLAIN.fullmatch(line) for line in text.removesuffix("\n").split("\n")]
+    if all(plain) and len({match[1] for match in plain if match}) == len(plain):
+        return {match[1]: Secret(match[2]) for match in plain if match}
+    return _parse_yaml(text, where=where)
+
+
+def _parse_yaml(text: str, *, where: str) -> dict[str, Secret]:
+    import yaml
+
     try:
-        root = yaml.compose(text, Loader=_Loader)
+        root = yaml.compose(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Location(where, mark.line + 1, mark.column + 1) if mark else where
@@ -51,19 +59,17 @@ def parse(text: str, *, where: str) -> dict[str, Secret]:
 _FORM = "write one `name: value` a line; quote values that hold : # { [ * & or start with a space"
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes a key of several lines as such, and escapes what YAML would fold, such as U+0085."""
-
-
-def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    style = None if value.isprintable() else "|" if value.replace("\n", "").isprintable() else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-_Dumper.add_representer(str, _text)
-
-
 def dump(values: Mapping[str, Secret]) -> str:
-    """The document, sorted by name, for `parse`."""
+    """The document, sorted by name, for `parse`. A key of several lines is written as such; what YAML would fold is escaped."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: Dumper, value: str) -> yaml.ScalarNode:
+        style = None if value.isprintable() else "|" if value.replace("\n", "").isprintable() else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
     plain = {name: values[name].reveal() for name in sorted(values)}
-    return yaml.dump(plain, Dumper=_Dumper, allow_unicode=True, width=2**20, default_flow_style=False) if plain else ""
+    return yaml.dump(plain, Dumper=Dumper, allow_unicode=True, width=2**20, default_flow_style=False) if plain else ""

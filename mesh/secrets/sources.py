@@ -7,19 +7,18 @@ import subprocess
 from pathlib import Path
 
 from mesh.errors import MeshError
-from mesh.secrets.value import Secret
-from mesh.spec.mesh import SecretSource
+from mesh.secrets.value import Secret, Source
 
 COMMAND_SECONDS = 60
 """A password manager may wait for a finger on a key; longer than this is a hang."""
 
 
-def describe(source: SecretSource) -> str:
+def describe(source: Source) -> str:
     """Where the value comes from, in words: arguments are left out, they may name vaults."""
     return f"environment {source.env}" if source.env else f"command {source.command[0]}" if source.command else "nowhere"
 
 
-def fetch(name: str, source: SecretSource, folder: Path) -> Secret:
+def fetch(name: str, source: Source, folder: Path) -> Secret:
     """The value. The command runs without a shell in the inventory folder; what it says on stderr goes to the terminal."""
     where = f"secret:{name}"
     if source.env:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh.errors import MeshError
-from mesh.secrets.value import Secret
+from mesh.secrets.value import Secret, Source
 
 if TYPE_CHECKING:
     from mesh.secrets.agefile import AgeFile
-    from mesh.spec.mesh import SecretSource
 
 SALT = "mesh_salt"
 """Name of the secret that keys the fingerprints."""
@@ -25,10 +24,12 @@ PLACEHOLDER = "0" * 16
 class SecretStore:
     """The spec's `secrets:` entries first, secrets.age for every other name. Each value is fetched once a run."""
 
-    def __init__(self, folder: Path, sources: Mapping[str, SecretSource]) -> None:
+    def __init__(self, folder: Path, sources: Mapping[str, Source]) -> None:
         self.folder = folder
         self.sources = sources
         self._values: dict[str, Secret] = {}
+        self.fingerprints: dict[str, str] = {}
+        """Those that were asked for, by name."""
 
     @cached_property
     def _file(self) -> AgeFile:
@@ -82,6 +83,11 @@ class SecretStore:
 
     def fingerprint(self, name: str) -> str:
         """16 hexadecimal characters that change with the value and tell nothing about it: HMAC-SHA256, keyed by mesh_salt."""
+        if name not in self.fingerprints:
+            self.fingerprints[name] = self._fingerprint(name)
+        return self.fingerprints[name]
+
+    def _fingerprint(self, name: str) -> str:
         try:
             salt = self.value(SALT)
         except MeshError as error:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 _REDACTED = "[REDACTED]"
 _SHORTEST = 6
 """Values below this many characters are not searched for in text: they would blank out ordinary words."""
 
 _seen: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a secret comes from when not from secrets.age: an environment variable, or a command that prints it."""
+
+    env: str | None = None
+    command: tuple[str, ...] | None = None
 
 
 class Secret:

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mesh.spec.types import Bytes, CardName, Name, Spec
+from mesh.state.deployment import Reach
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -45,3 +46,8 @@ class Host(Spec):
     docker: str = Field(
         default="docker", pattern=r"^[A-Za-z0-9/._-]+$", description="The docker command, for a NAS that keeps it elsewhere."
     )
+
+    @property
+    def reach(self) -> Reach:
+        """How to get there."""
+        return Reach(self.address, self.ssh.user, self.ssh.port, self.ssh.key, self.docker)

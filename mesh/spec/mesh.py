@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from mesh.secrets.value import Source
 from mesh.spec.hosts import Host
 from mesh.spec.providers import Model, OllamaProvider, Provider
 from mesh.spec.routes import Client, Route
@@ -20,6 +21,11 @@ class SecretSource(Spec):
     command: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="A command that prints it: [op, read, op://...]."
     )
+
+    @property
+    def source(self) -> Source:
+        """The same as plain data."""
+        return Source(self.env, self.command)
 
 
 def default_key(client: str) -> SecretRef:

@@ -128,6 +128,17 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """How the laptop reaches a host. key: the private key's file as the spec writes it. docker: the docker command there."""
+
+    address: str
+    user: str = "root"
+    port: int = 22
+    key: str | None = None
+    docker: str = "docker"
+
+
+@dataclass(frozen=True, slots=True)
 class HostDeployment:
     """Everything that one host should be."""
 

@@ -21,7 +21,7 @@ class ObservedFile:
 
 @dataclass(frozen=True, slots=True)
 class ObservedContainer:
-    """A container of a managed project, or a foreign one (then only name, project, service, image and state are filled)."""
+    """A container of a managed project, or a foreign one (then no label, environment and health is filled)."""
 
     id: str
     name: str

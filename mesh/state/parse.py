@@ -94,11 +94,15 @@ def _observed(host: HostDeployment, sections: list[_Section]) -> ObservedHost:
     last = {section.name: section for section in sections}
     if "containers" not in last:
         raise _UnreadableError("the section of containers is missing")
+    containers = tuple(sorted(map(_container, map(json.loads, last["containers"].lines)), key=lambda found: found.name))
+    ids = {container.image: container.image_id for container in containers if container.image_id}
+    held = {section.argument for section in sections if section.name == "held"}
     return ObservedHost(
         name=host.name,
         files=_files(sections),
-        containers=tuple(sorted(map(_container, map(json.loads, last["containers"].lines)), key=lambda found: found.name)),
-        images=_images(host, map(json.loads, last["images"].lines if "images" in last else ())),
+        containers=containers,
+        images=_images(host, map(json.loads, last["images"].lines if "images" in last else ()))
+        | {reference: ids[reference] for reference in sorted(held) if reference in ids},
         releases={
             _unhex(section.argument): release
             for section in sections

@@ -63,8 +63,9 @@ def _containers_template(mesh: str, stacks: Iterable[str]) -> str:
         '{"id":{{json .ID}},"name":{{json .Name}},"project":{{json $p}}'
         ',"service":{{json (index $l "com.docker.compose.service")}}'
         ',"image":{{json .Config.Image}},"state":{{json .State.Status}}'
+        ',"image_id":{{json .Image}}'
         f"{{{{if or {ours} false}}}}"
-        ',"image_id":{{json .Image}},"labels":{{json $l}},"env":{{json .Config.Env}}'
+        ',"labels":{{json $l}},"env":{{json .Config.Env}}'
         ',"health":{{with .State.Health}}{{json .Status}}{{else}}""{{end}}'
         "{{end}}}"
     )
@@ -72,6 +73,8 @@ def _containers_template(mesh: str, stacks: Iterable[str]) -> str:
 
 # Everything is in one function that is called on the last line: a script cut short does nothing, and no command can eat
 # the rest of the script from stdin. A container that goes away between `ps` and `inspect` is an error of inspect: ask again.
+# An image by digest that `ps` lists for a container is there, and is what the container was made from: it is not looked up
+# (`ps` shows the image's id in place of a reference that has become another image's, or nobody's).
 # Compose is only run where its plugin is in none of the usual places, because it is slow to start.
 _BODY = r"""
 LC_ALL=C
@@ -91,11 +94,15 @@ odd() { # a file whose name is not safe to print: its attributes, the hexadecima
 observe_docker() {
     tries=0
     while :; do
-        ids=$($docker ps -aq --no-trunc 2>&1) || {
+        listed=$($docker ps -a --no-trunc --format '{{.ID}}@{{.Image}}' 2>&1) || {
             say failed $?
-            printf '%s' "$ids"
+            printf '%s' "$listed"
             return
         }
+        ids= held=
+        for word in $listed; do
+            case $word in *@*) ids="$ids ${word%%@*}" held="$held ${word#*@}" ;; esac
+        done
         say containers
         [ -n "$ids" ] || break
         $docker inspect --type container --format "$containers" $ids 2>/dev/null && break
@@ -106,7 +113,13 @@ observe_docker() {
             return
         fi
     done
-    set -- @refs@
+    set --
+    for ref in @refs@; do
+        case $ref in
+        *@sha256:*) case "$held " in *" $ref "*) say held "$ref" && continue ;; esac ;;
+        esac
+        set -- "$@" "$ref"
+    done
     if [ $# -gt 0 ]; then
         say images
         $docker image inspect --format "$images" "$@" 2>/dev/null

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 
 import deploys.operations.stacks as operations
 from deploys.run import Run
-from mesh.state.deployment import Deployment
+from mesh.state.deployment import Deployment, Reach
 
 
 @dataclass
@@ -64,9 +64,9 @@ class Fleet:
 
 def make_fleet(monkeypatch: pytest.MonkeyPatch, wanted: Deployment, responses: Mapping[str, Any] | None = None) -> Fleet:
     """A run over the hosts of a deployment, connected. responses: what `@fake` answers to pyinfra's own commands."""
-    hosts = {name: SimpleNamespace(docker="docker") for name in wanted.hosts}
+    hosts = {name: Reach("10.0.0.1") for name in wanted.hosts}
     inventory: Any = SimpleNamespace(
-        mesh=SimpleNamespace(hosts=hosts),
+        reach=hosts,
         secrets=SimpleNamespace(value=lambda name: f"value-of-{name}"),
         deployment=lambda: wanted,
     )

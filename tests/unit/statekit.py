@@ -147,9 +147,10 @@ here={here}
 printf '%s\\n' "$*" >>"$here/calls"
 case "$*" in
 "compose version"*) [ ! -e "$here/no-compose" ] || {{ echo "docker: 'compose' is not a docker command." >&2; exit 1; }} ;;
-"ps -aq"*)
+"ps -aq"*) cat "$here/ids" 2>/dev/null || : ;;
+"ps -a --no-trunc"*)
     [ ! -e "$here/dead" ] || {{ cat "$here/dead" >&2; exit 1; }}
-    cat "$here/ids" 2>/dev/null || : ;;
+    for id in $(cat "$here/ids" 2>/dev/null); do case $id in *@*) echo "$id" ;; *) echo "$id@unnamed" ;; esac; done ;;
 "ps -q "*)
     for service in "$here"/state-*; do
         case "$*" in *"service=${{service##*/state-}}") echo "${{service##*/}}" ;; esac

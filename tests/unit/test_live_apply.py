@@ -15,7 +15,7 @@ from statekit import deployment, ideal, with_host
 import mesh.live.apply as adapter
 from mesh.live.apply import Event, Finished, run_deploys
 from mesh.live.holder import this_run
-from mesh.spec.hosts import Host
+from mesh.state.deployment import Reach
 from mesh.state.observed import Unknown
 
 STUB = """\
@@ -41,9 +41,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
             if listen:
                 listen(event)
 
-        inventory: Any = SimpleNamespace(
-            dir=tmp_path, mesh=SimpleNamespace(hosts={name: Host(address="10.0.0.1") for name in ("vm", "box")})
-        )
+        inventory: Any = SimpleNamespace(dir=tmp_path, reach={name: Reach("10.0.0.1") for name in ("vm", "box")})
         done = run_deploys(inventory, deployment(), run="run1", hosts=["vm"], stacks=["litellm"], listen=hear)
         return done, events
 
@@ -120,9 +118,7 @@ def test_only_locks_of_runs_that_have_died_are_released(monkeypatch: pytest.Monk
     dead = replace(living, run="dead", pid=ended.pid)
     scripts: list[tuple[str, str]] = []
     monkeypatch.setattr(adapter, "run_script", lambda target, script: scripts.append((target.name, script)) or "")
-    inventory: Any = SimpleNamespace(
-        dir=Path("/inventory"), mesh=SimpleNamespace(hosts={name: Host(address="10.0.0.1") for name in ("vm", "box")})
-    )
+    inventory: Any = SimpleNamespace(dir=Path("/inventory"), reach={name: Reach("10.0.0.1") for name in ("vm", "box")})
     seen = with_host(with_host(ideal(deployment()), "vm", lock=str(dead)), "box", lock=str(living))
     assert adapter.release_dead_locks(inventory, deployment(), seen) == [("vm", str(dead))]
     assert [name for name, _ in scripts] == ["vm"]

@@ -6,11 +6,12 @@ import os
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mesh.live.ssh import Session, Target, explain, run_script
-from mesh.spec.hosts import Host, Ssh
+from mesh.state.deployment import Reach
 from mesh.state.observed import Unknown
 
 CHANGED = """\
@@ -27,8 +28,8 @@ Host key verification failed.
 """
 
 
-def target(folder: Path = Path("/inventory"), **ssh: object) -> Target:
-    return Target("box", Host(address="10.0.0.1", ssh=Ssh.model_validate(ssh)), folder)
+def target(folder: Path = Path("/inventory"), **ssh: Any) -> Target:
+    return Target("box", Reach("10.0.0.1", **ssh), folder)
 
 
 @pytest.mark.parametrize(

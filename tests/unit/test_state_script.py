@@ -168,6 +168,23 @@ def test_images_are_found_by_the_reference_that_the_deployment_uses(
     assert seen(observe(shell, host, docker)).images == {"registry.lan/qdrant:1.0": "sha256:1"}
 
 
+def test_an_image_by_digest_that_a_container_has_is_not_looked_up(shell: list[str], host: HostDeployment, tmp_path: Path) -> None:
+    reference, moved = f"registry.lan/web:1@sha256:{'a' * 64}", f"registry.lan/web:2@sha256:{'b' * 64}"
+    docker = stub_docker(tmp_path / "bin")
+    (docker.parent / "ids").write_text(f"abc@{reference}\ndef@sha256:22\n")
+    one = inspected(name="/one", image=reference, image_id="sha256:11")
+    two = inspected(name="/two", image=moved, image_id="sha256:22")
+    (docker.parent / "containers").write_text(f"{one}\n{two}\n")
+    stacks = tuple(
+        replace(each, services=tuple(replace(service, image=image) for service in each.services))
+        for each, image in zip(host.stacks, [reference, moved], strict=False)
+    )
+    assert seen(observe(shell, replace(host, stacks=stacks), docker)).images == {reference: "sha256:11"}
+    asked = next(line for line in (docker.parent / "calls").read_text().splitlines() if line.startswith("image inspect"))
+    assert moved in asked
+    assert reference not in asked
+
+
 def test_a_banner_before_the_answer_is_ignored(shell: list[str], host: HostDeployment, tmp_path: Path) -> None:
     assert seen(observe(shell, host, stub_docker(tmp_path / "bin"), noise="Welcome!\nmesh-other end\n"))
 
