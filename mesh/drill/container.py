@@ -1,7 +1,8 @@
 """The drill in containers: the gateway's own images on an internal network of their own, on its host or on this machine.
 
 A project of its own name in a folder of its own; nothing of the live gateway is read or touched. The doubles run in the
-gateway's image, which has Python and aiohttp. Everything is removed at the end, also when the operator interrupts.
+gateway's image, which has Python and aiohttp. Everything is removed at the end, also when the operator interrupts; what a
+killed drill left, the next one removes.
 """
 
 from __future__ import annotations
@@ -26,39 +27,67 @@ from mesh.state.deployment import Deployment, Service
 
 CODE = ("mesh/drill/__init__.py", "mesh/drill/inside.py", "mesh/doubles")
 """What the driver needs of the project. mesh/__init__.py is not among it: the folder is then a package without one."""
+PREFIX = "mesh-drill-"
 NETWORK = "stage"
 DRIVER = "drill"
 DOUBLES = "doubles"
 
-_SCRIPT = """\
+_SHELL = """\
 set -u
 umask 077
 docker={docker} project={project} dir=/tmp/{project}
+named() {{ printf 'label=com.docker.compose.project=%s' "$1"; }}
+remove() {{
+    ids=$("$docker" ps -aq --filter "$(named "$1")")
+    [ -z "$ids" ] || "$docker" rm --force --volumes $ids
+    for kind in network volume; do
+        ids=$("$docker" $kind ls --quiet --filter "$(named "$1")")
+        [ -z "$ids" ] || "$docker" $kind rm $ids
+    done
+    rm -rf "/tmp/$1"
+}} >/dev/null 2>&1
+lives() {{ pid=$(cat "/tmp/$1/pid" 2>/dev/null) && {{ [ -d "/proc/$pid" ] || kill -0 "$pid" 2>/dev/null; }}; }}
+"""
+"""`lives`: whether the drill of that project still runs. Any user can look into /proc; elsewhere `kill -0` has to do."""
+_SWEEP = """\
+label='{{{{.Label "com.docker.compose.project"}}}}'
+{{
+    "$docker" ps -a --format "$label"
+    "$docker" network ls --format "$label"
+    "$docker" volume ls --format "$label"
+    for each in /tmp/{prefix}*/pid; do [ ! -e "$each" ] || basename "$(dirname "$each")"; done
+}} 2>/dev/null | sort -u | grep '^{prefix}' | while read -r old; do lives "$old" || remove "$old"; done
+"""
+"""Removes what a drill left that was killed, and its machine with it. A drill that still runs is left alone."""
+_SCRIPT = """\
 compose() {{
-    "$docker" compose --ansi never --project-name "$project" --project-directory "$dir" --file "$dir/compose.yaml" "$@"
+    exec "$docker" compose --ansi never --project-name "$project" --project-directory "$dir" --file "$dir/compose.yaml" "$@"
 }}
-clean() {{ trap '' HUP INT TERM PIPE; compose down --volumes --timeout 1 >/dev/null 2>&1; rm -rf "$dir"; }}
+job=
+clean() {{ trap '' HUP INT TERM PIPE; [ -z "$job" ] || {{ kill "$job"; wait "$job"; }} 2>/dev/null; remove "$project"; }}
 mkdir "$dir" || exit 1
 trap clean EXIT
 trap 'exit 1' HUP INT TERM PIPE
+echo $$ >"$dir/pid"
 base64 -d <<'MESH_END' | tar xzf - -C "$dir" || exit 1
 {bundle}
 MESH_END
-compose up --detach --pull never --quiet-pull {services} >"$dir/up.log" 2>&1 || {{ tail -n 12 "$dir/up.log" >&2; exit 1; }}
-compose run --rm --no-TTY --no-deps --use-aliases {driver} <"$dir/script.json" 2>"$dir/driver.log" ||
-    tail -n 12 "$dir/driver.log" >&2
-compose logs --no-log-prefix --tail 12 {gateway} >&2
+compose up --detach --pull never --quiet-pull {services} >"$dir/up.log" 2>&1 & job=$!
+wait "$job" || {{ job=; tail -n 12 "$dir/up.log" >&2; exit 1; }}
+compose run --rm --no-TTY --no-deps --use-aliases {driver} <"$dir/script.json" 2>"$dir/driver.log" & job=$!
+wait "$job" || tail -n 12 "$dir/driver.log" >&2
+job=
+(compose logs --no-log-prefix --tail 12 {gateway}) >&2
 """
-_CLEAN = """\
-docker={docker} project={project}
-all() {{ "$docker" "$1" ls --quiet --filter "label=com.docker.compose.project=$project"; }}
-ids=$("$docker" ps -aq --filter "label=com.docker.compose.project=$project")
-[ -z "$ids" ] || "$docker" rm --force $ids
-for kind in network volume; do
-    ids=$(all $kind)
-    [ -z "$ids" ] || "$docker" $kind rm $ids
-done
-rm -rf "/tmp/$project"
+"""What takes its time runs in the background: a shell hears a signal at once while it waits, and only then. `exec`, so that
+the process to end is Compose itself."""
+_END = """\
+if lives "$project"; then
+    kill "$pid"
+    tries=0
+    while lives "$project" && [ $tries -lt 60 ]; do tries=$((tries + 1)); sleep 0.5; done
+fi
+remove "$project"
 """
 
 
@@ -71,7 +100,7 @@ class Containers:
 
     def __init__(self, name: str, argv: Sequence[str], docker: str, deployment: Deployment, seed: str) -> None:
         self.name, self.argv, self.docker = name, list(argv), docker
-        self.project = f"mesh-drill-{seed}"
+        self.project = f"{PREFIX}{seed}"
         _, release = gateway_release(deployment)
         self.service = gateway_service(release)
         self.fronts = [each for each in release.services if each.definition.get("ports") and each is not self.service]
@@ -92,13 +121,15 @@ class Containers:
         return not self._run(f"{shlex.quote(self.docker)} image inspect {shlex.join(self.images)} >/dev/null 2>&1").returncode
 
     def perform(self, stage: Stage, script: Mapping[str, Any], hear: Hear) -> None:
-        text = _SCRIPT.format(
-            docker=shlex.quote(self.docker),
-            project=self.project,
-            bundle=base64.encodebytes(self.bundle(stage, script)).decode(),
-            services=shlex.join(each.name for each in (self.service, *self.fronts)),
-            driver=DRIVER,
-            gateway=self.service.name,
+        text = (
+            self._shell()
+            + _SWEEP.format(prefix=PREFIX)
+            + _SCRIPT.format(
+                bundle=base64.encodebytes(self.bundle(stage, script)).decode(),
+                services=shlex.join(each.name for each in (self.service, *self.fronts)),
+                driver=DRIVER,
+                gateway=self.service.name,
+            )
         )
         pipe = subprocess.PIPE
         process = subprocess.Popen(self.argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
@@ -106,9 +137,12 @@ class Containers:
             listen(process, text.encode(), hear, str)
             process.wait(60)
         except BaseException:
+            self._run(self._shell() + _END)
             process.kill()
-            self._run(_CLEAN.format(docker=shlex.quote(self.docker), project=self.project))
             raise
+
+    def _shell(self) -> str:
+        return _SHELL.format(docker=shlex.quote(self.docker), project=self.project)
 
     def _run(self, script: str) -> subprocess.CompletedProcess[str]:
         # A session of its own: the operator's Ctrl-C must not reach what cleans up after it.
