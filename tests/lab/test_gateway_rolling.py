@@ -177,6 +177,37 @@ def test_routes_change_under_load_and_no_request_fails(serving: Any, lab: Any, s
         assert listed(master, service)["bulk"] == ["claude", "llama3.1-8b"]
 
 
+def test_a_rotated_key_works_when_the_apply_is_done_and_nobody_else_notices(serving: Any) -> None:
+    laptop, old = (str(serving.secrets.value(f"client_{name}_key")) for name in ("laptop", "ocr"))
+    rotated = serving.mesh("client", "rotate", "ocr", "--quiet")
+    assert rotated.returncode == 0, rotated.stderr
+    new = rotated.stdout.strip()
+    assert ask("bulk", old, stream=False) == "" and " 401 " in ask("bulk", new, stream=False)
+    seen: list[tuple[bool, bool]] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append((ask("bulk", old, stream=False) == "", ask("bulk", new, stream=False) == ""))
+
+    watching = threading.Thread(target=watch, daemon=True)
+    with Load(laptop) as load:
+        watching.start()
+        applied = serving.mesh("apply", "-y", "--stack", "litellm")
+        done.set()
+        assert " 401 " in ask("bulk", old, stream=False) and ask("bulk", new, stream=False) == ""
+        watching.join()
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert load.problems == []
+    # Each gateway knows one of the two. At every moment one key works at least, and the new one never stops once it is alone.
+    first_alone = seen.index((False, True))
+    print(
+        f"{len(seen)} looks: {seen.count((True, True))} with both, {len(seen) - first_alone} with the new alone", file=sys.stderr
+    )
+    assert seen[0] == (True, False)
+    assert set(seen[first_alone + 20 :]) <= {(False, True)}
+
+
 def test_a_gateway_that_cannot_start_is_taken_back_while_the_other_serves(
     serving: Any, lab: Any, slow: str, tmp_path: Path
 ) -> None:
