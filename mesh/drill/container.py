@@ -175,7 +175,7 @@ class Containers:
         return out.getvalue()
 
     def compose(self) -> dict[str, Any]:
-        """The Compose project: the rendered services without ports, labels and restarts, and the driver beside them."""
+        """The Compose project: the rendered services without what `_staged` leaves out, and the driver beside them."""
         volumes: dict[str, dict[str, Any]] = {}
         services = {each.name: _staged(each, volumes) for each in (self.service, *self.fronts)}
         kept = ("read_only", "security_opt", "cap_drop", "tmpfs", "pids_limit", "logging")
@@ -192,9 +192,9 @@ class Containers:
 
 
 def _staged(service: Service, volumes: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    definition = {
-        key: value for key, value in service.definition.items() if key not in ("ports", "labels", "restart", "networks")
-    }
+    # Without health checks, since the driver asks by itself: `start_interval` needs an engine that this machine may not have.
+    left_out = ("ports", "labels", "restart", "networks", "healthcheck")
+    definition = {key: value for key, value in service.definition.items() if key not in left_out}
     mounts = []
     for number, volume in enumerate(definition.get("volumes", [])):
         source, rest = str(volume).split(":", 1)
