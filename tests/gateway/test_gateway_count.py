@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,43 +32,49 @@ CONVERSATION: list[dict[str, Any]] = [
 TOOLS = [{"name": "bash", "description": "Run a command.", "input_schema": {"type": "object", "properties": {}}}]
 
 
-def nobody_was_asked(rig: Rig) -> bool:
-    return rig.cloud_calls() == [] and not [each for each in rig.ollama_calls() if each["path"].startswith("/api/chat")]
+@pytest.fixture
+def unasked(rig: Rig) -> Iterator[Rig]:
+    """The gateway; afterwards no provider has been asked anything."""
+
+    def chats() -> int:
+        return len([each for each in rig.ollama_calls() if each["path"].startswith("/api/chat")])
+
+    before = chats()
+    yield rig
+    assert rig.cloud_calls() == []
+    assert chats() == before
 
 
 @pytest.mark.parametrize("route", ["write", "bulk", "long", "fast", "private", "tidy"])
-def test_tokens_are_counted_for_every_route_without_asking_anybody(rig: Rig, route: str) -> None:
-    before = last(rig)
-    answer = rig.ask(route, path=COUNT, messages=[{"role": "user", "content": "closet " * 1000}])
+def test_tokens_are_counted_for_every_route_without_asking_anybody(unasked: Rig, route: str) -> None:
+    before = last(unasked)
+    answer = unasked.ask(route, path=COUNT, messages=[{"role": "user", "content": "closet " * 1000}])
     assert answer.status == 200, answer.text
     assert list(answer.json) == ["input_tokens"]
     assert 900 < answer.json["input_tokens"] < 2500
-    assert nobody_was_asked(rig)
-    assert last(rig) == before, "nothing is charged, so there is no row"
+    assert last(unasked) == before, "nothing is charged, so there is no row"
 
 
-def test_all_that_claude_code_sends_is_counted(rig: Rig) -> None:
+def test_all_that_claude_code_sends_is_counted(unasked: Rig) -> None:
     path, key = f"{COUNT}?beta=true", secret_of("client_claude_code_key")
-    bare = rig.send("POST", path, {"model": "write", "messages": CONVERSATION}, key)
+    bare = unasked.send("POST", path, {"model": "write", "messages": CONVERSATION}, key)
     more = {"system": [{"type": "text", "text": "You write code. " * 20}], "tools": TOOLS, "thinking": {"type": "adaptive"}}
-    full = rig.send("POST", path, {"model": "write", "messages": CONVERSATION, **more}, key)
+    full = unasked.send("POST", path, {"model": "write", "messages": CONVERSATION, **more}, key)
     assert (bare.status, full.status) == (200, 200), bare.text + full.text
     assert full.json["input_tokens"] > bare.json["input_tokens"] + 80
-    assert nobody_was_asked(rig)
 
 
-def test_a_count_needs_a_key_and_a_route_of_the_client_s_own(rig: Rig) -> None:
+def test_a_count_needs_a_key_and_a_route_of_the_client_s_own(unasked: Rig) -> None:
     body = {"model": "write", "messages": CONVERSATION}
-    assert rig.send("POST", COUNT, body, "wrong").status == 401
-    foreign = rig.send("POST", COUNT, body, secret_of("client_ocr_key"))
+    assert unasked.send("POST", COUNT, body, "wrong").status == 401
+    foreign = unasked.send("POST", COUNT, body, secret_of("client_ocr_key"))
     assert foreign.status == 403 and foreign.json["type"] == "error" and "mesh rule client-routes" in foreign.text
-    steered = rig.send("POST", COUNT, {**body, "api_base": "http://127.0.0.1:1"}, secret_of("client_laptop_key"))
+    steered = unasked.send("POST", COUNT, {**body, "api_base": "http://127.0.0.1:1"}, secret_of("client_laptop_key"))
     assert steered.status == 400 and "mesh rule client-steering" in steered.text
-    assert nobody_was_asked(rig)
 
 
-def test_messages_that_cannot_be_counted_are_a_400(rig: Rig) -> None:
+def test_messages_that_cannot_be_counted_are_a_400(unasked: Rig) -> None:
     for messages in ([5], [{"role": "user", "content": 5}], [None], ["text"], [{"role": "user", "content": [{"type": 7}]}]):
-        answer = rig.send("POST", COUNT, {"model": "write", "messages": messages}, secret_of("client_laptop_key"))
+        answer = unasked.send("POST", COUNT, {"model": "write", "messages": messages}, secret_of("client_laptop_key"))
         assert answer.status in (200, 400), answer.text
         assert "Traceback" not in answer.text
