@@ -46,9 +46,15 @@ remove() {{
     done
     rm -rf "/tmp/$1"
 }} >/dev/null 2>&1
-lives() {{ pid=$(cat "/tmp/$1/pid" 2>/dev/null) && {{ [ -d "/proc/$pid" ] || kill -0 "$pid" 2>/dev/null; }}; }}
+field() {{ cut -d ' ' -f "$2" "/proc/$1/stat" 2>/dev/null; }}
+lives() {{
+    read -r pid began 2>/dev/null <"/tmp/$1/pid" || return 1
+    [ -d /proc/self ] || {{ kill -0 "$pid" 2>/dev/null; return; }}
+    [ "$(field "$pid" 22)" = "$began" ] && [ "$(field "$pid" 3)" != Z ]
+}}
 """
-"""`lives`: whether the drill of that project still runs. Any user can look into /proc; elsewhere `kill -0` has to do."""
+"""`lives`: whether the drill of that project still runs. A number can belong to another process by now, so when it began counts
+too; one that nobody has waited for (Z) does not live. Any user can look into /proc; macOS has none."""
 _SWEEP = """\
 label='{{{{.Label "com.docker.compose.project"}}}}'
 {{
@@ -68,7 +74,7 @@ clean() {{ trap '' HUP INT TERM PIPE; [ -z "$job" ] || {{ kill "$job"; wait "$jo
 mkdir "$dir" || exit 1
 trap clean EXIT
 trap 'exit 1' HUP INT TERM PIPE
-echo $$ >"$dir/pid"
+echo "$$ $(field $$ 22)" >"$dir/pid"
 base64 -d <<'MESH_END' | tar xzf - -C "$dir" || exit 1
 {bundle}
 MESH_END

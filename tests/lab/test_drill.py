@@ -142,7 +142,7 @@ def test_a_drill_that_is_killed_ends_by_itself_there(place: Place) -> None:
 def test_what_is_left_of_a_machine_that_died_is_removed_by_the_next_drill(place: Place) -> None:
     running = place.start()
     assert wait(lambda: place.run(f"docker ps -q --filter name={PREFIX}").count("\n") >= 2)
-    place.run(f"kill -9 $(cat /tmp/{PREFIX}*/pid)")
+    place.run(f"kill -9 $(cut -d' ' -f1 /tmp/{PREFIX}*/pid)")
     running.kill()
     running.communicate()
     assert place.left() != ""

@@ -90,18 +90,28 @@ esac
 """
 
 
+def began(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().split(" ")[21]
+
+
 def test_the_next_drill_removes_what_a_killed_one_left_and_nothing_of_one_that_runs(tmp_path: Path) -> None:
     place, log = engine(tmp_path)
     shelf = tmp_path / "shelf"
     shelf.mkdir()
-    names = {each: f"mesh-drill-test-{os.getpid()}-{each}" for each in ("killed", "folderless", "running")}
+    names = {each: f"mesh-drill-test-{os.getpid()}-{each}" for each in ("killed", "zombie", "reused", "folderless", "running")}
     for each in (*names.values(), "litellm"):
         (shelf / each).write_text(each)
-    ended = subprocess.Popen(["true"])
+    ended, unwaited = subprocess.Popen(["true"]), subprocess.Popen(["true"])
     ended.wait()
-    for each, pid in (("killed", ended.pid), ("running", os.getpid())):
+    os.waitid(os.P_PID, unwaited.pid, os.WEXITED | os.WNOWAIT)
+    processes = {
+        "killed": (ended.pid, "1"),
+        "zombie": (unwaited.pid, began(unwaited.pid)),
+        "running": (os.getpid(), began(os.getpid())),
+    }
+    for each, (pid, since) in {**processes, "reused": (os.getpid(), "1")}.items():
         Path("/tmp", names[each]).mkdir()
-        Path("/tmp", names[each], "pid").write_text(f"{pid}\n")
+        Path("/tmp", names[each], "pid").write_text(f"{pid} {since}\n")
     try:
         fake = SHELF.replace("{log}", str(log)).replace("{shelf}", str(shelf)).replace("{run}", END)
         (tmp_path / "docker").write_text(fake)
@@ -109,6 +119,7 @@ def test_the_next_drill_removes_what_a_killed_one_left_and_nothing_of_one_that_r
         assert {each.name for each in shelf.iterdir()} == {names["running"], "litellm"}
         assert not Path("/tmp", names["killed"]).exists() and Path("/tmp", names["running"]).exists()
     finally:
+        unwaited.wait()
         for each in names.values():
             shutil.rmtree(Path("/tmp", each), ignore_errors=True)
 
