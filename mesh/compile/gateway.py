@@ -10,14 +10,12 @@ from mesh.compile.stack import Placement
 from mesh.errors import MeshError
 from mesh.spec.mesh import Mesh
 from mesh.spec.providers import CloudProvider
-from mesh.spec.types import SecretRef
+from mesh.spec.types import FOREVER, SecretRef
 from mesh.state.deployment import Gateway
 
 MASTER_KEY = SecretRef("litellm_master_key")
 OPERATOR = "operator"
 """Who asks with the master key, in the gateway's ledger."""
-LEDGER_DAYS = 400
-"""How long the ledger keeps its rows: a year, and the month of a year ago beside it."""
 
 
 def fallback_targets(mesh: Mesh) -> tuple[str, ...]:
@@ -44,7 +42,7 @@ def variable(secret: SecretRef) -> str:
 
 
 def policy(mesh: Mesh) -> dict[str, Any]:
-    """What the gateway's own modules (stacks/litellm/gateway) enforce. Keys are named, never written.
+    """What the gateway's own modules (stacks/litellm/gateway) enforce. Keys are named, never written. Times are in seconds.
 
     Raises MeshError for a client that has the operator's name. Budgets are in micro-dollars a calendar month.
     """
@@ -66,7 +64,7 @@ def policy(mesh: Mesh) -> dict[str, Any]:
         "local_tags": sorted({str(model.tag) for name, model in mesh.models.items() if mesh.is_local(name)}),
         "prices": {name: _dearest(mesh, route.chain) for name, route in mesh.routes.items()},
         "addresses": sorted({*hosts.values(), *_own_bases(mesh)}),
-        "ledger_days": LEDGER_DAYS,
+        "ledger_keep": None if mesh.ledger.keep == FOREVER else mesh.ledger.keep,
     }
 
 

@@ -16,6 +16,7 @@ from mesh.drill.stage import Stage
 from mesh.spec.mesh import Mesh
 
 COMPLETIONS = Endpoint("completions", "/v1/completions")
+COUNT = Endpoint("count_tokens", "/v1/messages/count_tokens")
 CANARIES = {
     f"header {name}": f"drill-canary-7f3a-{name}"
     for name in ("anthropic-beta", "x-app", "cookie", "x-forwarded-for", "openai-organization", "x-goog-api-key", "referer")
@@ -51,7 +52,7 @@ class _Sender:
 def leaks(mesh: Mesh, stage: Stage) -> tuple[Leak, ...]:
     """All attempts, numbered."""
     sender = _Sender(mesh, stage)
-    makers = (_steering, _models, _paths, _foreign_routes, _keys, _headers)
+    makers = (_steering, _models, _paths, _counting, _foreign_routes, _keys, _headers)
     found: list[Leak] = []
     for maker in makers:
         for number, leak in enumerate(maker(sender)):
@@ -150,7 +151,6 @@ def _models(sender: _Sender) -> Iterator[Leak]:
 PASS_THROUGH = (
     ("POST", "/anthropic/v1/messages"),
     ("GET", "/anthropic/v1/models"),
-    ("POST", "/v1/messages/count_tokens"),
     ("POST", "/openai/deployments/{cloud}/chat/completions"),
     ("POST", "/engines/{cloud}/chat/completions"),
     ("POST", "/openai/v1/chat/completions"),
@@ -190,6 +190,16 @@ def _paths(sender: _Sender) -> Iterator[Leak]:
             request = post(CHAT[0], model, sender.text("@CASE@"), sender.key(client))
             request |= {"method": method, "path": path.format(cloud=cloud), "body": request["body"] if method == "POST" else None}
             yield Leak("", "path", f"{client}: {method} {path}", request)
+
+
+def _counting(sender: _Sender) -> Iterator[Leak]:
+    """Counting tokens: the gateway does it itself, so nobody at all sees the prompt. LiteLLM would ask Anthropic."""
+    mesh = sender.mesh
+    for client, declared in mesh.clients.items():
+        for route in mesh.routes:
+            request = post(COUNT, route, sender.text("@CASE@"), sender.key(client))
+            want = frozenset({200 if route in declared.routes else 403})
+            yield Leak("", "counting", f"{client} has the tokens of a prompt for {route} counted", request, want=want)
 
 
 def _foreign_routes(sender: _Sender) -> Iterator[Leak]:

@@ -114,7 +114,8 @@ def build_stage(
         inside = plays == "ollama" and old.netloc in local and not model.endswith("cloud")
         port = first_port + number
         entries.append(Entry(item["model_name"], plays, model, port, inside, _key(mesh, item["model_name"])))
-        params["api_base"] = f"http://{doubles}:{port}{'' if plays == 'ollama' else '/' + plays}{old.path}"
+        own = "" if plays == "ollama" else f"/{plays}"
+        params["api_base"] = f"http://{doubles}:{port}{own}{old.path.removeprefix(_own_path(mesh, item['model_name']))}"
         if inside:
             moved[f"http://{doubles}:{port}"] = f"{old.scheme}://{old.netloc}"
         of_spec = _model(mesh, item["model_name"])
@@ -131,7 +132,8 @@ def build_stage(
     files[POLICY] = _policy(files[POLICY], moved)
     files[CONFIG] = dump_compose(config).encode()
     exchanged = (
-        "model_list[].litellm_params.api_base: a double for each entry (a caching proxy before a provider is left out)",
+        "model_list[].litellm_params.api_base: a double for each entry (a caching proxy before a provider is left out, "
+        "and so is the path of a base_url in the spec)",
         "policy.json local_bases: the addresses of the doubles that play the mesh's own Ollamas",
         "secrets/env: made-up keys in place of all secrets",
         "router_settings.disable_cooldowns: true, so that no case changes the next one",
@@ -156,8 +158,20 @@ def _model(mesh: Mesh, group: str) -> str:
     return mesh.routes[group].to if group in mesh.routes else group
 
 
-def _key(mesh: Mesh, group: str) -> str:
-    """By the spec, not by the rendered file, which may be wrong."""
+def _provider(mesh: Mesh, group: str) -> CloudProvider | None:
+    """The cloud provider behind a group, by the spec."""
     model = mesh.models.get(_model(mesh, group))
     provider = mesh.providers[model.at] if model else None
-    return provider.key.name if isinstance(provider, CloudProvider) and provider.key else ""
+    return provider if isinstance(provider, CloudProvider) else None
+
+
+def _own_path(mesh: Mesh, group: str) -> str:
+    """The path of the operator's own `base_url`: the doubles have each provider's API where the provider has it."""
+    provider = _provider(mesh, group)
+    return urlsplit(provider.base_url or "").path.rstrip("/") if provider and not provider.through else ""
+
+
+def _key(mesh: Mesh, group: str) -> str:
+    """By the spec, not by the rendered file, which may be wrong."""
+    provider = _provider(mesh, group)
+    return provider.key.name if provider and provider.key else ""

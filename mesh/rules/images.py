@@ -90,9 +90,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 @rule("image-unlocked", "warning")
 def images_are_pinned_by_digest(context: Context) -> Iterator[Problem]:
-    """images.lock has no digest for an image. A tag can be moved to another image, a digest cannot. One finding for all."""
+    """images.lock has no digest for an image: it is deployed by its tag, which can move to another image. One finding for all."""
     missing = {image for *_, image in _used(context) if not ImageRef.parse(image).digest and image not in context.world.locked}
     if missing:
         shown = ", ".join(sorted(missing)[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         count = "1 image has" if len(missing) == 1 else f"{len(missing)} images have"
-        yield Problem((), f"{count} no digest in images.lock: {shown}", "`mesh lock`")
+        yield Problem(
+            (), f"{count} no digest in images.lock, so each host takes what the tag names on the day: {shown}", "`mesh lock`"
+        )

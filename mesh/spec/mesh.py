@@ -7,7 +7,7 @@ from pydantic import Field
 from mesh.secrets.value import Source
 from mesh.spec.hosts import Host
 from mesh.spec.providers import Model, OllamaProvider, Provider
-from mesh.spec.routes import Client, Route
+from mesh.spec.routes import Client, Ledger, Route
 from mesh.spec.stacks import Stack
 from mesh.spec.types import Name, SecretRef, Spec
 
@@ -45,6 +45,7 @@ class Mesh(Spec):
     models: dict[Name, Model] = Field(default_factory=dict)
     routes: dict[Name, Route] = Field(default_factory=dict)
     clients: dict[Name, Client] = Field(default_factory=dict)
+    ledger: Ledger = Ledger()
     stacks: dict[Name, Stack] = Field(default_factory=dict)
     images: dict[Name, str] = Field(
         default_factory=dict, description="Image of a stack's service, in place of the stack's default."

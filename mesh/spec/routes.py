@@ -1,4 +1,4 @@
-"""Routes (the jobs that clients ask for by name) and clients (who may ask)."""
+"""Routes (the jobs that clients ask for by name), clients (who may ask) and the ledger (what is kept of it)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mesh.spec.types import Count, MonthlyMoney, Name, Secret, Spec, Tokens
+from mesh.spec.types import Count, MonthlyMoney, Name, Retention, Secret, Spec, Tokens
 
 
 class Volume(Spec):
@@ -47,3 +47,13 @@ class Client(Spec):
     budget: MonthlyMoney | None = None
     rpm: int | None = Field(default=None, ge=1, description="Requests per minute.")
     key: Secret | None = Field(default=None, description="Defaults to secret:client_<name>_key.")
+
+
+class Ledger(Spec):
+    """The gateway's record of requests: a row each, never the text."""
+
+    keep: Retention = Field(
+        default=400 * 86400,  # a year, and the month of a year ago beside it
+        validate_default=False,
+        description="How long a request's row is kept, such as 400d or `forever`. Budgets do not need the rows.",
+    )

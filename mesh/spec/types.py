@@ -120,12 +120,21 @@ def parse_window(value: Any) -> str:
     raise _refused("window", value, "a span of a day", "write it as 16:30-00:30")
 
 
+def parse_retention(value: Any) -> int:
+    """How long records are kept: a duration of a day at least, in seconds, or `forever` (-1)."""
+    seconds = parse_duration(value)
+    if seconds != FOREVER and seconds < _SECONDS["d"]:
+        raise _refused("retention", value, "a day or more", "write days, such as 400d, or `forever`")
+    return seconds
+
+
 Count = Annotated[int, BeforeValidator(parse_count)]
 Tokens = Annotated[int, BeforeValidator(parse_tokens)]
 CardName = Annotated[Name, BeforeValidator(parse_card)]
 Window = Annotated[str, BeforeValidator(parse_window)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
+Retention = Annotated[int, BeforeValidator(parse_retention)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,19 @@ def test_a_client_s_routes_are_its_own_in_the_policy() -> None:
     assert policy["routes"] == sorted(reference()["routes"])
 
 
+@pytest.mark.parametrize(("written", "seconds"), [(None, 400 * 86400), ("31d", 31 * 86400), ("48h", 172800), ("forever", None)])
+def test_the_ledger_keeps_its_rows_for_as_long_as_the_spec_says(written: str | None, seconds: int | None) -> None:
+    data = reference() | ({"ledger": {"keep": written}} if written else {})
+    policy = json.loads(text(stack(compiled(data), "litellm"), "gateway/policy.json"))
+    assert policy["ledger_keep"] == seconds
+
+
+@pytest.mark.parametrize("written", ["23h", "0d", "400", 400, "soon"])
+def test_a_ledger_that_would_keep_less_than_a_day_is_refused(written: object) -> None:
+    with pytest.raises(ValueError, match=r"is not a (day or more|duration)"):
+        compiled(reference() | {"ledger": {"keep": written}})
+
+
 def test_a_mesh_without_a_gateway_expects_none() -> None:
     data = reference()
     del data["stacks"]["litellm"], data["stacks"]["open-webui"]
@@ -333,7 +346,7 @@ def test_the_front_serves_the_paths_of_the_edge_and_no_other() -> None:
     release = stack(compiled(), "litellm")
     front = text(release, "front/haproxy.cfg")
     served = {path for line in front.splitlines() if "acl served path" in line for path in line.split()[3:]}
-    posted = re.findall(r'^    "(/[a-z/]+)": \(_?', text(release, "gateway/mesh_request.py"), re.MULTILINE)
+    posted = re.findall(r'^    "(/[a-z_/]+)": \(_?', text(release, "gateway/mesh_request.py"), re.MULTILINE)
     own = {"/models", "/v1/models", "/health/liveliness", "/mesh/guard", "/mesh/ledger"}
     assert served == {prefix + path for prefix in ("", "/v1") for path in posted} | own
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def test_the_stage_is_brought_up_played_and_taken_down(tmp_path: Path) -> None:
     said = log.read_text()
     assert f"--project-name {place.project}" in said
     assert "config.yaml" in said and "inside.py" in said and "haproxy.cfg" in said
-    assert "down --volumes" in said
+    assert f"ps -aq --filter label=com.docker.compose.project={place.project}" in said
     assert not left(place)
 
 
@@ -53,7 +55,7 @@ def test_an_engine_that_cannot_start_the_gateway_is_a_clear_error_and_leaves_not
     place, log = engine(tmp_path, up=1)
     with pytest.raises(MeshError, match="the gateway did not start"):
         place.perform(stage(), {"requests": []}, lambda _: None)
-    assert "down --volumes" in log.read_text()
+    assert f"ps -aq --filter label=com.docker.compose.project={place.project}" in log.read_text()
     assert not left(place)
 
 
@@ -73,6 +75,65 @@ def test_an_interrupted_drill_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         place.perform(stage(), {"requests": []}, interrupt)
     assert f"label=com.docker.compose.project={place.project}" in log.read_text()
+    assert not left(place)
+
+
+SHELF = """#!/bin/sh
+# A stand-in for `docker`: NOT the real one. Its engine holds one container and one network a project of {shelf}.
+echo "$@" >>"{log}"
+case "$*" in
+*--format*) ls "{shelf}" ;;
+"ps -aq --filter"*) cat "{shelf}/${4##*=}" 2>/dev/null ;;
+"rm --force"*) rm "{shelf}/$4" ;;
+*" run "*) cat >/dev/null; {run} ;;
+esac
+"""
+
+
+def began(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().split(" ")[21]
+
+
+def test_the_next_drill_removes_what_a_killed_one_left_and_nothing_of_one_that_runs(tmp_path: Path) -> None:
+    place, log = engine(tmp_path)
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    names = {each: f"mesh-drill-test-{os.getpid()}-{each}" for each in ("killed", "zombie", "reused", "folderless", "running")}
+    for each in (*names.values(), "litellm"):
+        (shelf / each).write_text(each)
+    ended, unwaited = subprocess.Popen(["true"]), subprocess.Popen(["true"])
+    ended.wait()
+    os.waitid(os.P_PID, unwaited.pid, os.WEXITED | os.WNOWAIT)
+    processes = {
+        "killed": (ended.pid, "1"),
+        "zombie": (unwaited.pid, began(unwaited.pid)),
+        "running": (os.getpid(), began(os.getpid())),
+    }
+    for each, (pid, since) in {**processes, "reused": (os.getpid(), "1")}.items():
+        Path("/tmp", names[each]).mkdir()
+        Path("/tmp", names[each], "pid").write_text(f"{pid} {since}\n")
+    try:
+        fake = SHELF.replace("{log}", str(log)).replace("{shelf}", str(shelf)).replace("{run}", END)
+        (tmp_path / "docker").write_text(fake)
+        place.perform(stage(), {"requests": []}, lambda _: None)
+        assert {each.name for each in shelf.iterdir()} == {names["running"], "litellm"}
+        assert not Path("/tmp", names["killed"]).exists() and Path("/tmp", names["running"]).exists()
+    finally:
+        unwaited.wait()
+        for each in names.values():
+            shutil.rmtree(Path("/tmp", each), ignore_errors=True)
+
+
+def test_a_drill_that_is_interrupted_ends_what_it_runs_there(tmp_path: Path) -> None:
+    ready = """echo '{"event": "ready", "seconds": 1}'"""
+    place, log = engine(tmp_path, run=f"""trap 'echo told >>{tmp_path / "log"}; exit' TERM; {ready}; sleep 30 & wait""")
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        place.perform(stage(), {"requests": []}, interrupt)
+    assert "told" in log.read_text()
     assert not left(place)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -97,12 +98,30 @@ def test_no_address_of_a_provider_is_left_on_the_stage() -> None:
     assert all(each["litellm_params"]["api_base"].startswith("http://doubles:") for each in config["model_list"])
 
 
+def test_the_path_of_a_base_url_in_the_spec_is_left_out_and_any_other_stays_wrong() -> None:
+    mesh, deployment = reference()
+    own = mesh.providers["groq"].model_copy(update={"base_url": "http://192.168.1.9/clouds/groq"})
+    at_own = mesh.model_copy(update={"providers": {**mesh.providers, "groq": own}})
+
+    def mistake(rendered: str) -> Callable[[dict[str, Any]], None]:
+        return lambda config: _entry(config, "fast")["litellm_params"].update(api_base=rendered)
+
+    for rendered, staged in ((own.base_url, ""), ("http://192.168.1.9/other", "/other")):
+        built = build_stage(at_own, deployment, doubles="d", first_port=9000, hang_limit=20, seed="s", edit=mistake(rendered))
+        base = _entry(load_compose(built.files["gateway/config.yaml"].decode()), "fast")["litellm_params"]["api_base"]
+        assert base.partition("/groq")[2] == staged, base
+
+
 def test_timeouts_keep_their_proportion_so_that_a_wrong_one_stays_wrong() -> None:
     def mistake(config: dict[str, Any]) -> None:
         config["model_list"][0]["litellm_params"]["timeout"] = 600
 
     wrong = build_stage(*reference(), doubles="d", first_port=9000, hang_limit=20, seed="s", edit=mistake)
     assert load_compose(wrong.files["gateway/config.yaml"].decode())["model_list"][0]["litellm_params"]["timeout"] == 200
+
+
+def _entry(config: dict[str, Any], group: str) -> dict[str, Any]:
+    return next(each for each in config["model_list"] if each["model_name"] == group)
 
 
 def _config() -> str:

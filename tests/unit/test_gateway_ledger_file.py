@@ -21,6 +21,8 @@ from mesh.paths import STACKS
 CODE = STACKS / "litellm" / "gateway"
 BYTES = 140
 """A request in the ledger, at most; docs/gateway.md says so."""
+KEEP = 400 * 86400
+"""Seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def spent(path: Path) -> tuple[int, int]:
 
 
 def test_a_request_takes_at_most_the_stated_number_of_bytes(modules: Any, tmp_path: Path) -> None:
-    ledger = modules.Ledger(tmp_path / "ledger.db", 400)
+    ledger = modules.Ledger(tmp_path / "ledger.db", KEEP)
     for _ in range(20):
         fill(ledger, modules, 500)
     with sqlite3.connect(ledger.path) as connection:
@@ -70,21 +72,24 @@ def test_a_request_takes_at_most_the_stated_number_of_bytes(modules: Any, tmp_pa
     assert 40 < measured <= BYTES
 
 
-def test_rows_older_than_the_days_are_pruned_and_their_money_stays(modules: Any, tmp_path: Path) -> None:
-    ledger = modules.Ledger(tmp_path / "ledger.db", 400)
+@pytest.mark.parametrize(("keep", "left"), [(KEEP, 100), (402 * 86400, 2500), (None, 2500)])
+def test_rows_older_than_the_spec_keeps_are_pruned_and_their_money_stays(
+    modules: Any, tmp_path: Path, keep: int | None, left: int
+) -> None:
+    ledger = modules.Ledger(tmp_path / "ledger.db", keep)
     fill(ledger, modules, 2500)
     with sqlite3.connect(ledger.path) as connection:
         connection.execute("UPDATE requests SET time = time - 401 * 86400000 WHERE id <= 2400")
     ledger._tidy_at = 0.0
     ledger.write()
-    assert rows(ledger.path) == 100
+    assert rows(ledger.path) == left
     assert spent(ledger.path) == (250_000, 0)
 
 
 @pytest.mark.parametrize("damage", ["header", "middle", "all"])
 def test_a_corrupt_ledger_is_moved_aside_and_what_can_be_read_counts_on(modules: Any, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "ledger.db"
-    ledger = modules.Ledger(path, 400)
+    ledger = modules.Ledger(path, KEEP)
     fill(ledger, modules, 2000)
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -93,7 +98,7 @@ def test_a_corrupt_ledger_is_moved_aside_and_what_can_be_read_counts_on(modules:
         start, length = {"header": (0, 100), "middle": (size // 2 // 4096 * 4096, 8192), "all": (0, size)}[damage]
         file.seek(start)
         file.write(os.urandom(length))
-    again = modules.Ledger(path, 400)
+    again = modules.Ledger(path, KEEP)
     health = again.health()
     assert health["ledger"] == "ok" and str(health["corrupt_file"]).startswith("ledger.db.corrupt-20")
     assert (tmp_path / str(health["corrupt_file"])).stat().st_size == size
@@ -106,12 +111,12 @@ def test_a_corrupt_ledger_is_moved_aside_and_what_can_be_read_counts_on(modules:
 
 def test_the_other_gateway_follows_when_a_corrupt_ledger_is_replaced(modules: Any, tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    first = modules.Ledger(path, 400)
+    first = modules.Ledger(path, KEEP)
     fill(first, modules, 10)
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     path.write_bytes(b"no database" * 1000)
-    second = modules.Ledger(path, 400)
+    second = modules.Ledger(path, KEEP)
     first._opened_at = 0.0
     first.write()
     fill(first, modules, 5)
@@ -120,7 +125,7 @@ def test_the_other_gateway_follows_when_a_corrupt_ledger_is_replaced(modules: An
 
 
 def test_requests_in_memory_count_for_the_budget_and_are_written_later(modules: Any, tmp_path: Path) -> None:
-    ledger = modules.Ledger(tmp_path / "gone" / "ledger.db", 400)
+    ledger = modules.Ledger(tmp_path / "gone" / "ledger.db", KEEP)
     assert ledger.health()["ledger"] == "in memory"
     limits = modules.Limits(budget=1000)
     for _ in range(10):
@@ -138,7 +143,7 @@ def test_requests_in_memory_count_for_the_budget_and_are_written_later(modules: 
 
 
 def test_a_limit_in_memory_counts_requests_per_minute(modules: Any, tmp_path: Path) -> None:
-    ledger = modules.Ledger(tmp_path / "gone" / "ledger.db", 400)
+    ledger = modules.Ledger(tmp_path / "gone" / "ledger.db", KEEP)
     for _ in range(3):
         ledger._admit("ocr", "bulk", 0, modules.Limits(rpm=3))
     with pytest.raises(modules.RefusedError) as refused:
@@ -148,12 +153,12 @@ def test_a_limit_in_memory_counts_requests_per_minute(modules: Any, tmp_path: Pa
 
 def test_what_a_dead_gateway_reserved_is_spent_after_an_hour(modules: Any, tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    ledger = modules.Ledger(path, 400)
+    ledger = modules.Ledger(path, KEEP)
     ledger._admit("ocr", "bulk", 250, modules.Limits())
     assert spent(path) == (0, 250)
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE requests SET time = time - 3601000")
-    modules.Ledger(path, 400)
+    modules.Ledger(path, KEEP)
     assert spent(path) == (250, 0)
 
 
@@ -163,7 +168,7 @@ FULL = """
     import mesh_ledger
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     path = pathlib.Path(sys.argv[2])
-    ledger = mesh_ledger.Ledger(path, 400)
+    ledger = mesh_ledger.Ledger(path, 400 * 86400)
     limits = mesh_ledger.Limits(budget=40_000)
     def ask():
         entry = ledger._admit("ocr", "bulk", 100, limits)

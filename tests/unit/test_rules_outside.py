@@ -139,7 +139,8 @@ def test_other_versions_are_accepted(tmp_path: Path, version: str) -> None:
 
 def test_images_without_a_digest_are_one_warning(tmp_path: Path) -> None:
     assert said(findings(tmp_path, locked=frozenset())) == [
-        f"0: warning[image-unlocked]: 2 images have no digest in images.lock: {LITELLM}, ollama/ollama:0.32.15 | `mesh lock`"
+        "0: warning[image-unlocked]: 2 images have no digest in images.lock, so each host takes what the tag names on the day: "
+        f"{LITELLM}, ollama/ollama:0.32.15 | `mesh lock`"
     ]
 
 

@@ -18,7 +18,7 @@ from mesh_policy import OPERATOR, POLICY, routes_of
 if app.middleware_stack is None:
     raise RuntimeError("mesh: LiteLLM has no application to put the edge around; this version of LiteLLM is not supported")
 if not isinstance(app.middleware_stack, Edge):
-    app.middleware_stack = Edge(app.middleware_stack, open_ledger(POLICY["ledger_days"]))
+    app.middleware_stack = Edge(app.middleware_stack, open_ledger(POLICY["ledger_keep"]))
 
 
 async def user_api_key_auth(request: Request, api_key: str) -> UserAPIKeyAuth:  # noqa: ARG001

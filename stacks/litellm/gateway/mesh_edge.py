@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import mesh_mask as mask
 import orjson
+from mesh_count import tokens_of
 from mesh_exchange import CURRENT, PATIENCE, Exchange, reserve_for
 from mesh_keys import client_of
 from mesh_ledger import Ledger
@@ -29,6 +30,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 PUBLIC = frozenset({"/health/liveliness", "/health/liveness", "/health/readiness"})
 """Open without a key: they tell that the gateway runs, and call no provider."""
 LISTS = frozenset({"/models", "/v1/models"})
+COUNTS = frozenset({"/messages/count_tokens", "/v1/messages/count_tokens"})
+"""Answered by the edge itself: no provider is asked, nothing is charged."""
 GUARD, LEDGER = "/mesh/guard", "/mesh/ledger"
 """For the operator: what of the mesh's own code and policy is loaded here, and how the ledger is."""
 QUERIES = {"POST": frozenset({"beta"}), "GET": frozenset({"include_metadata", "limit", "after_id", "before_id"})}
@@ -68,6 +71,9 @@ class Edge:
             if not (method == "POST" and path in SERVED) and not (method == "GET" and path in LISTS):
                 raise RefusedError(403, "served-paths", f"the gateway does not serve {method} {path[:80]}")
             _check_query(scope)
+            if path in COUNTS:
+                await _answer(send, 200, {"input_tokens": await _counted(client, path, await _read(scope, receive))})
+                return
             exchange, body, dropped = await self._admitted(scope, receive, client)
         except RefusedError as refused:
             await _refuse(send, path, refused)
@@ -139,6 +145,15 @@ class _WayBack:
         await self.send(message)
 
 
+async def _counted(client: str, path: str, raw: bytes) -> int:
+    """Raises RefusedError for a request that would not be answered either, and for one that cannot be counted."""
+    asked = check(client, path, raw)
+    try:
+        return await tokens_of(asked.body)
+    except Exception as error:  # LiteLLM's counter walks whatever the messages hold
+        raise RefusedError(400, "request-body", f"the messages cannot be counted: {type(error).__name__}") from error
+
+
 def _check_query(scope: Scope) -> None:
     names = [name for name, _ in parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)]
     unknown = [name for name in names if name not in QUERIES[scope["method"]]]
@@ -192,7 +207,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 async def _refuse(send: Send, path: str, refused: RefusedError) -> None:
     """The error in the shape that the path's clients read."""
     kind = TYPES.get(refused.status, "invalid_request_error")
-    if path.endswith("/messages"):
+    if path.endswith(("/messages", "/messages/count_tokens")):
         content: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": str(refused)}}
     else:
         content = {"error": {"message": str(refused), "type": kind, "param": None, "code": refused.rule}}

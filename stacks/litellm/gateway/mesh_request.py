@@ -27,6 +27,7 @@ _COMPLETIONS = """model stream stream_options temperature top_p prompt suffix ma
 _PATHS = {
     "/chat/completions": (_CHAT, "messages"),
     "/messages": (_MESSAGES, "messages"),
+    "/messages/count_tokens": (_MESSAGES, "messages"),
     "/responses": (_RESPONSES, "input"),
     "/embeddings": ("model input dimensions encoding_format user", "input"),
     "/completions": (_COMPLETIONS, "prompt"),

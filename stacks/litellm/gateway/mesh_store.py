@@ -171,9 +171,9 @@ def read_spent(path: Path) -> list[tuple[str, str, int, int]]:
     return []
 
 
-def prune(connection: sqlite3.Connection, days: int) -> int:
-    """Delete rows older than `days`, a thousand at a time so that nobody waits long; how many were."""
-    before, gone = int((time.time() - days * 86400) * 1000), 0
+def prune(connection: sqlite3.Connection, keep: int) -> int:
+    """Delete rows older than `keep` seconds, a thousand at a time so that nobody waits long; how many were."""
+    before, gone = int((time.time() - keep) * 1000), 0
     while True:
         oldest = "SELECT id FROM (SELECT id, time FROM requests ORDER BY id LIMIT 1000) WHERE time < ?"
         with transaction(connection):

@@ -71,10 +71,10 @@ class Tally:
 
 
 class Ledger:
-    """One a process. path: the file; days: how long rows are kept."""
+    """One a process. path: the file; keep: seconds that rows are kept, None: for ever."""
 
-    def __init__(self, path: Path, days: int) -> None:
-        self.path, self.days = path, days
+    def __init__(self, path: Path, keep: int | None) -> None:
+        self.path, self.keep = path, keep
         self.trouble: str | None = "not opened yet"
         self.opened = store.Opened()
         self.given_up = 0
@@ -205,7 +205,8 @@ class Ledger:
             if time.monotonic() > self._tidy_at:
                 self._tidy_at = time.monotonic() + HOUR
                 store.close_abandoned(self._writer)
-                store.prune(self._writer, self.days)
+                if self.keep is not None:
+                    store.prune(self._writer, self.keep)
         except sqlite3.Error as error:
             self._failed(error)
 
@@ -281,6 +282,6 @@ def _too_fast(entry: Entry, rpm: int, oldest: int) -> RefusedError:
     )
 
 
-def open_ledger(days: int) -> Ledger:
+def open_ledger(keep: int | None) -> Ledger:
     """The gateway's ledger: $MESH_LEDGER, or the volume of its stack."""
-    return Ledger(Path(os.environ.get("MESH_LEDGER") or "/var/lib/mesh/ledger.db"), days)
+    return Ledger(Path(os.environ.get("MESH_LEDGER") or "/var/lib/mesh/ledger.db"), keep)
