@@ -167,7 +167,7 @@ def test_a_python_without_the_venv_module_is_told_which_package_has_it(
 def test_an_unknown_argument_of_env_sh_is_an_error(clone: Path) -> None:
     ran = subprocess.run([clone / "bin" / "env.sh", "dve"], capture_output=True, text=True, check=False)
     assert ran.returncode == 1
-    assert "base, dev, lock" in ran.stderr
+    assert "base, dev, gateway, lock" in ran.stderr
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
