@@ -78,7 +78,7 @@ make_gateway() {
     folder=${XDG_CACHE_HOME:-$HOME/.cache}/homelab-mesh/litellm
     mkdir -p "${folder%/*}"
     if command -v flock >/dev/null; then exec 8>"$folder.lock" && flock 8; fi
-    if ! cmp -s "$lock" "$folder/requirements.lock"; then
+    if ! [ -x "$folder/bin/litellm" ] || ! cmp -s "$lock" "$folder/requirements.lock"; then
         make_environment "$lock" "$folder" && cp "$lock" "$folder/requirements.lock"
     fi
     printf '%s\n' "$folder/bin/litellm"

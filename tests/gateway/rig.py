@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,11 +35,12 @@ START = 90.0
 """Seconds that the gateway may take to start on a busy machine."""
 
 
-def litellm_command() -> str | None:
-    """The real LiteLLM's command: $MESH_LITELLM, what `bin/env.sh gateway` installed, or `litellm` on PATH."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    installed = cache / "homelab-mesh" / "litellm" / "bin" / "litellm"
-    return os.environ.get("MESH_LITELLM") or (str(installed) if installed.is_file() else shutil.which("litellm"))
+@cache
+def litellm_command() -> str:
+    """The real LiteLLM's command: $MESH_LITELLM, else what `bin/env.sh gateway` installs the first time."""
+    given = os.environ.get("MESH_LITELLM")
+    install = [PROJECT / "bin" / "env.sh", "gateway"]
+    return given or subprocess.run(install, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def free_port() -> int:
