@@ -39,6 +39,7 @@ Hosts = Annotated[
 Stacks = Annotated[
     list[str] | None, typer.Option("--stack", metavar="STACK", show_default=False, help="Only this stack; may be repeated.")
 ]
+Diff = Annotated[bool, typer.Option("--diff", help="Texts of files that change, however long; secrets hidden.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 ClientName = Annotated[str, typer.Argument(metavar="NAME", help="Name under `clients:` of the spec.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the key and nothing else, for piping.")]
@@ -117,14 +118,26 @@ def render(
 
 
 @app.command()
-def plan(ctx: typer.Context, inventory: Dir = None, hosts: Hosts = None, stacks: Stacks = None, json: Json = False) -> int:
-    """Show what apply would change, and why.
+def plan(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    hosts: Hosts = None,
+    stacks: Stacks = None,
+    diff: Diff = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="A line for every change; foreign containers by name.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Show what apply would change, why, and what that means.
 
+    What restarts and for how long, bytes to pull, VRAM, data at risk. Nothing is started, built or pulled.
     Exit 0: nothing, 2: changes, 1: error.
     """
     from mesh.cli.plan import run
 
-    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), as_json=json)
+    chosen = {"hosts": tuple(hosts or ()), "stacks": tuple(stacks or ())}
+    return run(_folder(ctx, inventory), **chosen, as_json=json, diff=diff, verbose=verbose)
 
 
 @app.command()
@@ -133,6 +146,7 @@ def apply(
     inventory: Dir = None,
     hosts: Hosts = None,
     stacks: Stacks = None,
+    diff: Diff = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before changing things.")] = False,
 ) -> int:
     """Make the hosts what the spec says.
@@ -141,7 +155,7 @@ def apply(
     """
     from mesh.cli.apply import run
 
-    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), yes=yes)
+    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), yes=yes, diff=diff)
 
 
 @app.command()
