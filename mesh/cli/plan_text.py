@@ -104,10 +104,8 @@ def _file_words(file: FileChange | None, change: Change) -> str:
     if file is None or change.verb != "update":
         return change.why
     if diff is None:
-        hidden = [
-            each for each in file.reasons if each.startswith(("env ", "secret ")) or "hidden" in each or "other var" in each
-        ]
-        return f"{change.why}: {'; '.join(hidden)}" if hidden else change.why
+        more = [each for each in file.reasons if not each.endswith(change.why)]
+        return f"{change.why}: {'; '.join(more)}" if more else change.why
     if diff.note == "only digests of services" and change.why == "changes with the spec":
         return ""
     return f"{change.why}: {diff.note or f'{_lines(diff.added, diff.removed)}'}"
@@ -126,12 +124,8 @@ def _together(rows: Sequence[Row]) -> Iterator[Row]:
         groups.setdefault((row[0], row[1], row[3]), []).append(row)
     for (_, subject, words), same in groups.items():
         if len(same) > _MANY:
-            yield (
-                same[0][0],
-                subject,
-                f"{count(len(same), subject)}",
-                f"{words} ({', '.join(row[2] for row in same[:_MANY])}, ...)",
-            )
+            some = ", ".join(row[2] for row in same[:_MANY])
+            yield same[0][0], subject, count(len(same), subject), f"{words} ({some}, ...)"
         elif subject == "service":
             yield same[0][0], subject, ", ".join(row[2] for row in same), words
         else:

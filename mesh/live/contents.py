@@ -84,8 +84,8 @@ def _pulls(plan: Plan, looked: Mapping[str, Looked]) -> tuple[Pull, ...]:
         from mesh.hardware.models import canonical, known_model
 
         known = known_model(canonical(tag))
-        size = known.blob_bytes if known else None
-        found.append(Pull("model", tag, hosts, size, "" if known else "the catalogue does not know it"))
+        why = "" if known else "the catalogue does not know it"
+        found.append(Pull("model", tag, hosts, known.blob_bytes if known else None, why))
     return tuple(found)
 
 

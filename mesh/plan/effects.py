@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,34 +17,9 @@ from mesh.state.words import shown
 Action = Literal["start", "recreate", "restart", "remove"]
 Interruption = Literal["none", "rolling", "restart", "start", "stop"]
 _ACTIONS: Mapping[str, Action] = {"create": "start", "update": "recreate", "restart": "restart", "remove": "remove"}
-_PLAIN = frozenset(
-    [
-        "cpus",
-        "cpuset",
-        "cpu_shares",
-        "container_name",
-        "hostname",
-        "init",
-        "ipc",
-        "mem_limit",
-        "mem_reservation",
-        "memswap_limit",
-        "network_mode",
-        "oom_score_adj",
-        "pid",
-        "pids_limit",
-        "platform",
-        "privileged",
-        "read_only",
-        "restart",
-        "runtime",
-        "scale",
-        "shm_size",
-        "stop_grace_period",
-        "stop_signal",
-        "user",
-        "working_dir",
-    ]
+_PLAIN = re.compile(
+    r"cpus|cpuset|cpu_shares|container_name|hostname|init|ipc|mem_limit|mem_reservation|memswap_limit|network_mode|oom_score_adj"
+    r"|pid|pids_limit|platform|privileged|read_only|restart|runtime|scale|shm_size|stop_grace_period|stop_signal|user|working_dir"
 )
 """Keys of a service whose values say nothing secret. A command or a label may."""
 _LONGEST = 40
@@ -153,11 +129,11 @@ def definition_differences(before: Mapping[str, Any], after: Mapping[str, Any]) 
     if not before or not after:
         return []
     found = []
-    for key in sorted({*before, *after} - {"image", "labels", "environment"}):
+    for key in sorted({*map(str, before), *map(str, after)} - {"image", "labels", "environment"}):
         old, new = before.get(key), after.get(key)
         if old == new:
             continue
-        plain = key in _PLAIN and not isinstance(old, list | dict) and not isinstance(new, list | dict)
+        plain = _PLAIN.fullmatch(str(key)) and not isinstance(old, list | dict) and not isinstance(new, list | dict)
         found.append(f"{key} {_word(old)} -> {_word(new)}" if plain else f"{key} changed")
     for kind in ("environment", "labels"):
         old, new = _pairs(before.get(kind)), _pairs(after.get(kind))
