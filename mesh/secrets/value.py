@@ -20,7 +20,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        _seen.update(form for form in _forms(value) if len(form) >= _SHORTEST)
+        _seen.update(form for form in forms(value) if len(form) >= _SHORTEST)
 
     def reveal(self) -> str:
         return self._value
@@ -43,7 +43,7 @@ class Secret:
         return hash(self._value)
 
 
-def _forms(value: str) -> set[str]:
+def forms(value: str) -> set[str]:
     """The value as it may stand in a text: as it is, each of its lines, in a shell word, a JSON string or a URL, in base64."""
     shell = value.replace("'", "'\\''")
     encoded = base64.b64encode(value.encode("utf-8", "surrogateescape")).decode()
