@@ -51,7 +51,9 @@ def test_the_place_of_a_secret_is_masked_on_both_sides() -> None:
 
 
 def test_in_a_file_with_secrets_a_line_that_the_spec_does_not_have_is_hidden_whole() -> None:
-    found = compare(("level: info\nurl: ", SecretPart("key"), "\n"), "old_place=FORMER\nlevel: info\nurl: sk-PLANTED-0123456789\n")
+    found = compare(
+        ("level: info\nurl: ", SecretPart("key"), "\n"), "old_place=FORMER\nlevel: info\nurl: sk-PLANTED-0123456789\n"
+    )
     assert found.lines == ("@@ -1,3 +1,2 @@", f"-{HIDDEN_LINE}", " level: info", f" url: {HIDDEN}")
 
 

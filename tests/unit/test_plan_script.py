@@ -25,7 +25,7 @@ echo "$*" >>"${0%/*}/calls"
 case "$*" in
 "version"*) echo linux/arm64 ;;
 "inspect --type container"*)
-    echo '{"name":"/web-db-1","mounts":[{"Type":"volume","Name":"web_data","Source":"/var/x","Destination":"/data","RW":true}]}' ;;
+    echo '{"name":"/web-db-1","mounts":[{"Type":"volume","Name":"web_data","Source":"/x","Destination":"/data","RW":true}]}' ;;
 "volume ls -q") echo web_data ;;
 "volume inspect"*) echo '{"name":"web_data","driver":"local","options":null,"project":"web"}' ;;
 esac
@@ -65,7 +65,13 @@ def look(shell: list[str], ask: Ask, docker: Path) -> Looked:
 
 
 def test_texts_come_byte_for_byte_and_large_ones_by_size_alone(shell: list[str], docker: Path, tmp_path: Path) -> None:
-    contents = {"plain": b"a\n", "no end": b"a", "empty": b"", "odd \xc3\xbc'name": b"\0\xff\r\n\n\n", "large": b"x" * (LARGEST + 1)}
+    contents = {
+        "plain": b"a\n",
+        "no end": b"a",
+        "empty": b"",
+        "odd \xc3\xbc'name": b"\0\xff\r\n\n\n",
+        "large": b"x" * (LARGEST + 1),
+    }
     paths = {name: tmp_path / name.encode("latin-1", "replace").decode("latin-1") for name in contents}
     for name, content in contents.items():
         paths[name].write_bytes(content)
