@@ -125,7 +125,9 @@ def test_only_files_that_differ_are_asked_for_and_never_one_of_secrets() -> None
 
 
 def test_an_image_is_told_from_old_to_new_and_a_definition_by_its_keys() -> None:
-    form = "services: {{web: {{image: 'r/web:{0}', mem_limit: {0}g, environment: {{LEVEL: l{0}, API_KEY: k{0}}}, command: -p {0}}}}}\n"
+    form = (
+        "services: {{web: {{image: 'r/web:{0}', mem_limit: {0}g, command: -p {0}, environment: {{LEVEL: l{0}, API_KEY: k{0}}}}}}}"
+    )
     before, after = form.format(1), form.format(2)
     old, new = web("r/web:1", compose=before), changed(web("r/web:2", compose=after))
     looked = Looked(files={f"{FOLDER}/web/compose.yaml": Found(len(before), before.encode())})
