@@ -77,6 +77,7 @@ def _room(each: HostRoom) -> dict[str, Any]:
     if each.loaded is not None:
         loaded = [{"model": safe(model.tag), "bytes": model.size, "on_card": model.size_vram} for model in each.loaded]
     cards = [
-        {"card": card.card, "size": card.size, "used": card.used, "needed": card.needed, "over": card.over} for card in each.cards
+        {"card": card.card, "bytes": card.size, "used": card.used, "needed": card.needed, "over": card.over}
+        for card in each.cards
     ]
     return {"host": each.host, "cards": cards, "loaded": loaded, "spilling": list(each.spilling)}

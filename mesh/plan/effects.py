@@ -157,10 +157,13 @@ def _word(value: object) -> str:
 
 
 def _pairs(value: object) -> dict[str, str]:
-    """Compose's two ways of writing variables."""
+    """Compose's two ways of writing variables. What is not plain is left out: a host's file may hold anything."""
     if isinstance(value, list):
-        return {name: text for name, _, text in (str(each).partition("=") for each in value)}
-    return {str(name): "" if text is None else str(text) for name, text in value.items()} if isinstance(value, Mapping) else {}
+        return {name: text for name, _, text in (each.partition("=") for each in value if isinstance(each, str))}
+    if not isinstance(value, Mapping):
+        return {}
+    plain = {str(name): text for name, text in value.items() if not isinstance(text, list | dict)}
+    return {name: "" if text is None else str(text) for name, text in plain.items()}
 
 
 def _interruption(rolling: Rolling | None, seen: ObservedHost, stack: str, effects: Sequence[ServiceEffect]) -> Interruption:

@@ -16,6 +16,8 @@ from mesh.state.deployment import File, SecretPart
 HIDDEN = "[hidden]"
 HIDDEN_LINE = "[a line of a file with secrets: hidden]"
 _PRIVATE_MODE = 0o077
+_LONGEST = 300
+"""Characters of a line that are shown."""
 _DIGEST = re.compile(r"^(\s*)(- )?[\"']?mesh\.digest[\"']?(: |=).*[0-9a-f]{64}[\"']?$")
 _NAMED = re.compile(
     r"(?i)([\w.-]*(?:key|token|secret|passw|pwd|cred|auth|salt|dsn|cookie|session|private)[\w.-]*[\"']?\s*(?::\s|[=:]|\s=>)\s*)(\S.*)$"
@@ -109,8 +111,15 @@ def _of_place(real: str, places: list[Line]) -> str:
 
 
 def without_secrets(text: str, redact: Callable[[str], str]) -> str:
-    """A line without known values and without what looks like one, by its name or by its form."""
-    text = _PEM.sub(HIDDEN, redact(text))
+    """A line without known values and without what looks like one, by its name or by its form.
+
+    Of a long line only the first words are kept: what is cut could no longer be told from a secret.
+    """
+    text = redact(text)
+    if len(text) > _LONGEST:
+        head, space, _ = text[:_LONGEST].rpartition(" ")
+        text = f"{head}{space}{HIDDEN}"
+    text = _PEM.sub(HIDDEN, text)
     text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
     text = _PREFIXED.sub(rf"\1{HIDDEN}", text)
     text = _RANDOM.sub(HIDDEN, text)

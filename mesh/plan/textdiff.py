@@ -14,6 +14,8 @@ CONTEXT = 2
 """Unchanged lines shown on either side of a change."""
 LARGEST = 128 * 1024
 """Bytes of a file that is fetched and compared as text."""
+_MANY = 4000
+"""Lines above which the comparison is coarser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def _digests(lines: list[Line]) -> bool:
 
 
 def _unified(old: list[Line], new: list[Line]) -> FileDiff:
-    matcher = SequenceMatcher(None, [line.real for line in old], [line.real for line in new], autojunk=False)
+    many = len(old) + len(new) > _MANY  # thousands of equal lines would take minutes
+    matcher = SequenceMatcher(None, [line.real for line in old], [line.real for line in new], autojunk=many)
     added = removed = 0
     lines: list[str] = []
     for group in matcher.get_grouped_opcodes(CONTEXT):
