@@ -87,6 +87,16 @@ def test_what_looks_like_a_secret_is_hidden_and_the_rest_is_not(line: str, shown
     assert without_secrets(line, str) == shown
 
 
+def test_of_a_long_line_the_first_words_are_shown_and_no_part_of_a_word_that_is_cut() -> None:
+    line = "words " * 45 + "x" * 200_000
+    assert without_secrets(line, str) == "words " * 45 + HIDDEN
+    assert without_secrets("y" * 200_000, str) == HIDDEN
+
+
+def test_thousands_of_equal_lines_are_compared() -> None:
+    assert compare(("\n" * 60_000,), "\n" * 60_001).removed >= 1
+
+
 def test_digests_of_services_are_no_change_of_their_own() -> None:
     old, new = (f'labels:\n  mesh.digest: "{digit * 64}"\n' for digit in "ab")
     assert compare((new,), old) == FileDiff(note="only digests of services")
