@@ -20,10 +20,10 @@ _SUBJECT, _NAME = 9, 44
 _MANY = 3
 """So many changes of one kind and reason get a line each; more share one."""
 _ACTIONS: dict[Action, tuple[Verb, str]] = {
-    "start": ("create", "starts"),
-    "recreate": ("update", "is made anew"),
-    "restart": ("restart", "restarts"),
-    "remove": ("remove", "goes"),
+    "start": ("create", "started"),
+    "recreate": ("update", "made anew"),
+    "restart": ("restart", "restarted"),
+    "remove": ("remove", "removed"),
 }
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 _MIB = 1024**2
@@ -64,7 +64,7 @@ def _interruption(effect: StackEffect | None) -> str:
     last = f"; the last time took {effect.seconds:.0f} s" if effect.seconds is not None else ""
     words = {
         "none": "nothing restarts",
-        "rolling": f"no interruption: one after the other changes{last}",
+        "rolling": f"no interruption, they change one after the other{last}",
         "restart": f"is interrupted while it restarts{last}",
         "start": f"starts{last}",
         "stop": "stops for good",
@@ -183,7 +183,7 @@ def _room_lines(room: HostRoom) -> Iterator[str]:
         tail = f" ({loaded})" if not number else ""
         yield f"VRAM: {room.host} {card.card}: now {now}{safe(tail)} -> at most {_gib(card.needed)} of {_gib(card.size)}{over}"
     if room.spilling:
-        yield safe(f"    will not fit beside the residents and spills: {', '.join(room.spilling)} (`mesh fit` says more)")
+        yield safe(f"    when it is asked for, {' or '.join(room.spilling)} takes all of it and spills, as the spec allows")
 
 
 def _size(pull: Pull | None) -> str:

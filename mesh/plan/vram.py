@@ -31,7 +31,7 @@ class CardRoom:
 class HostRoom:
     """One host's cards before and after. loaded: the models in memory now, None where an Ollama could not tell.
 
-    spilling: models of the spec that will not fit beside the residents.
+    spilling: models of the spec that will not fit beside the residents, and are allowed not to.
     """
 
     host: str

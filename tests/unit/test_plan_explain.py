@@ -61,7 +61,7 @@ def test_a_service_says_which_file_it_restarts_for_and_how_many_lines() -> None:
     new = changed(web("", ("config.yaml",), File("config.yaml", ("a: 1\nb: 3\nc: 4\n",))))
     looked = Looked(files={f"{FOLDER}/web/config.yaml": Found(15, b"a: 1\nb: 2\nc: 3\n")})
     said = text(one(new), ideal(one(old)), looked)
-    assert "service   web          is made anew: config.yaml changed, 2 lines" in said
+    assert "service   web          made anew: config.yaml changed, 2 lines" in said
     assert "file      config.yaml  changes with the spec: 2 lines added, 2 removed" in said
     assert "      -b: 2\n      -c: 3\n      +b: 3\n      +c: 4" in said
     assert "web: is interrupted while it restarts" in said
@@ -83,7 +83,7 @@ def rotated(old: str) -> tuple[StackRelease, Observed, Looked]:
 def test_a_rotated_secret_is_named_by_its_variable_and_its_value_is_hidden() -> None:
     new, seen, looked = rotated("sk-FORMER")
     said = text(one(new), seen, looked)
-    assert "is made anew: env KEY changed, value hidden" in said
+    assert "made anew: env KEY changed, value hidden" in said
     assert "OTHER" not in said
     assert "sk-FORMER" not in said
     assert SECRET not in said
