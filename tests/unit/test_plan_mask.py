@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mesh.plan.looked import Found
@@ -140,6 +140,7 @@ def rendered(parts: list[str | SecretPart], values: Mapping[str, str]) -> str:
     return File(PATH, tuple(parts)).content(values.__getitem__).decode()
 
 
+@settings(deadline=None)
 @given(st.lists(part, max_size=8), st.lists(part, max_size=8), st.tuples(value, value), st.tuples(value, value), st.data())
 def test_no_piece_of_a_value_old_or_new_is_in_the_text_of_a_file_with_secrets(
     new: list[str | SecretPart],
@@ -157,6 +158,7 @@ def test_no_piece_of_a_value_old_or_new_is_in_the_text_of_a_file_with_secrets(
         assert not [piece for piece in pieces(secret) if piece in output]
 
 
+@settings(deadline=None)
 @given(value, literal, literal, st.sampled_from(["raw", "shell"]))
 def test_a_known_value_is_taken_out_of_any_file_on_either_side(secret: str, before: str, after: str, quoting: str) -> None:
     lines = [line for line in secret.split("\n") if len(line) >= 6]

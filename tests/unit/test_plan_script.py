@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statekit import environment
 
@@ -138,6 +138,7 @@ def test_a_file_of_secrets_is_never_fetched() -> None:
         look_script(Ask(["/opt/mesh/stacks/web/secrets/env"]), docker="docker", boundary=BOUNDARY, nonce=NONCE)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_an_answer_that_makes_no_sense_is_unknown_and_no_crash(text: str) -> None:
     assert isinstance(parse_looked(text, BOUNDARY), Unknown)
