@@ -173,6 +173,6 @@ def _interruption(rolling: Rolling | None, seen: ObservedHost, stack: str, effec
         return "none"
     if not touched & there:
         return "start"
-    if rolling and rolling.before in there and touched <= set(rolling.services) and len(there & set(rolling.services)) > 1:
+    if rolling and touched <= set(rolling.services) and len(there & set(rolling.services)) > 1:
         return "rolling"
     return "restart"
