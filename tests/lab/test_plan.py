@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from labctl import Lab
 
+from mesh.compile.images import ImageRef
 from mesh.secrets.agefile import AgeFile, load_identities
 from mesh.secrets.value import Secret
 from tests.lab.small import ROOT, Small
@@ -39,12 +39,12 @@ def give(small: Small, value: str) -> None:
     file.save({**values, "token": Secret(value)}, file.index().recipients)
 
 
-def declare(small: Small, page: str, **service: Any) -> None:
+def declare(small: Small, page: str, volume: str) -> None:
     """The stack `web`: a page, a secret in a file, a volume."""
-    own = {"volumes": ["./page.html:/www/page.html:ro", "./secrets/token:/run/token:ro", "data:/data"], **service}
     small.secrets["web"] = {"token": "secret:token"}
-    small.volumes["web"] = ["data", "fresh"]
-    small.stack("web", "nas", files={"page.html": page}, **own)
+    small.volumes["web"] = [volume]
+    mounts = ["./page.html:/www/page.html:ro", "./secrets/token:/run/token:ro", f"{volume}:/data"]
+    small.stack("web", "nas", files={"page.html": page}, volumes=mounts)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def small(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]
     mesh = Small(lab, tmp_path_factory.mktemp("plan") / "inventory")
     mesh.folder.mkdir()
     mesh.clean()
-    declare(mesh, "one\ntwo\n")
+    declare(mesh, "one\ntwo\n", "data")
     mesh.stack("other", "vm-docker", volumes=["./page.html:/www/page.html:ro"], files={"page.html": "x\n"})
     give(mesh, FORMER)
     mesh.apply()
@@ -73,15 +73,15 @@ def plan(small: Small, *arguments: str) -> tuple[int, str, dict[str, list[str]]]
 
 
 def test_a_clean_mesh_has_nothing_to_change_and_no_second_look_is_taken(small: Small) -> None:
-    before = small.sh("nas", "journalctl -u ssh -o cat | grep -c 'Accepted publickey'")
+    before = small.sh("nas", "journalctl -o cat | grep -c 'Accepted publickey'")
     code, said, _ = plan(small)
     assert (code, said.splitlines()[0]) == (0, "nothing to change")
-    took = int(small.sh("nas", "journalctl -u ssh -o cat | grep -c 'Accepted publickey'")) - int(before)
+    took = int(small.sh("nas", "journalctl -o cat | grep -c 'Accepted publickey'")) - int(before)
     assert took <= 4, "one session of the plan, and those of this test"
 
 
 def test_a_plan_says_what_changes_mean_gives_no_secret_away_and_does_nothing(small: Small) -> None:
-    declare(small, "one\nthree\n", volumes=["./page.html:/www/page.html:ro", "./secrets/token:/run/token:ro", "fresh:/data"])
+    declare(small, "one\nthree\n", "fresh")
     give(small, TODAY)
     small.drop("other")
     code, said, events = plan(small, "--diff")
@@ -115,17 +115,16 @@ def test_the_document_says_the_same_and_an_apply_makes_the_plan_empty(small: Sma
 
 
 def test_the_bytes_of_an_image_that_a_host_lacks_are_those_its_registry_tells(small: Small) -> None:
-    small.sh("vm-docker", f"docker ps -aq --filter ancestor={small.image} | xargs -r docker rm -f >/dev/null")
-    images = small.sh("vm-docker", "docker images -q 10.88.0.2:5000/tiny | sort -u").split()
-    small.sh("vm-docker", f"docker rmi -f {' '.join(images)} >/dev/null" if images else "true")
-    small.stack("again", "vm-docker")
+    image = ImageRef.parse(small.lab.images()["ollama"])
+    small.sh("nas", f"docker images -q {image.repo} | sort -u | xargs -r docker rmi >/dev/null")
+    small.stack("again", "nas", image=f"{image.repo}:{image.tag}")
     try:
         process = small.start("plan", "--json")
         (pull,) = json.loads(process.communicate(timeout=60)[0])["pulls"]
-        assert pull["hosts"] == ["vm-docker"]
+        assert pull["hosts"] == ["nas"]
         assert pull["bytes"] > 100_000, pull
         code, said, events = plan(small)
-        assert (code, events["vm-docker"]) == (2, [])
+        assert (code, events["nas"]) == (2, [])
         assert "to pull: " in said
     finally:
         small.drop("again")
