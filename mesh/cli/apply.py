@@ -8,12 +8,13 @@ from pathlib import Path
 
 from mesh.cli.look import Look, as_error, beside, look, look_again, names, safe, summary, text
 from mesh.cli.output import confirm, note, print_error
+from mesh.cli.plan import explained
 from mesh.errors import EXIT_ERROR, EXIT_OK, MeshError
 from mesh.state.observed import ObservedHost
 from mesh.state.select import select_hosts
 
 
-def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), yes: bool = False) -> int:
+def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), yes: bool = False, diff: bool = False) -> int:
     """Make the hosts what the spec says. 0 they are; 1 something failed or could not be read, whatever else was done."""
     seen = look(folder, hosts=hosts, stacks=stacks)
     for line in beside(seen.plan):
@@ -26,7 +27,10 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
             return EXIT_ERROR
         print("nothing to change")
         return EXIT_OK
-    print(f"{text(seen.plan, seen.deployment)}\n\n{summary(seen.plan)}")
+    if yes and not diff:  # nobody waits for an explanation
+        print(f"{text(seen.plan, seen.deployment)}\n\n{summary(seen.plan)}")
+    else:
+        print(explained(seen, diff=diff))
     if not yes and not confirm("Apply?", otherwise="read the plan, then run it with -y"):
         note("nothing was changed")
         return EXIT_ERROR

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mesh.state.observed import Observed
     from mesh.state.plan import CannotTell, Change, Plan, Verb
 
-_SIGNS: Mapping[Verb, tuple[str, str]] = {
+SIGNS: Mapping[Verb, tuple[str, str]] = {
     "create": ("+", "green"),
     "update": ("~", "yellow"),
     "restart": ("~", "yellow"),
@@ -83,14 +83,14 @@ def text(plan: Plan, deployment: Deployment) -> str:
 
 def _change_lines(changes: list[Change], directory: str) -> Iterator[str]:
     names = [safe(change.name).removeprefix(directory) for change in changes]
-    names = [_short_image(name) if change.subject == "image" else name for name, change in zip(names, changes, strict=True)]
+    names = [short_image(name) if change.subject == "image" else name for name, change in zip(names, changes, strict=True)]
     width = min(max(map(len, names)), 44)
     for change, name in zip(changes, names, strict=True):
-        sign, colour = _SIGNS[change.verb]
+        sign, colour = SIGNS[change.verb]
         yield f"{style(sign, colour)} {change.subject:<9} {name:<{width}}  {safe(change.why)}"
 
 
-def _short_image(reference: str) -> str:
+def short_image(reference: str) -> str:
     name, at, digest = reference.partition("@sha256:")
     return f"{name}@{digest[:8]}" if at else name
 
@@ -111,13 +111,14 @@ def odd_lines(plan: Plan) -> Iterator[str]:
         yield safe(f"    mend: {each.mend}")
 
 
-def beside(plan: Plan) -> Iterator[str]:
-    """What is worth knowing and nothing would change: notes, and containers that are not the mesh's."""
+def beside(plan: Plan, most: int = 6) -> Iterator[str]:
+    """What is worth knowing and nothing would change: notes, and containers that are not the mesh's, `most` of a host by name."""
     yield from map(safe, plan.notes)
     for host, names in groupby(plan.foreign, key=lambda name: name.partition("/")[0]):
         theirs = [name.partition("/")[2] for name in names]
-        shown = ", ".join(theirs[:6]) + (f" and {len(theirs) - 6} more" if len(theirs) > 6 else "")
-        yield safe(f"{host} also runs {count(len(theirs), 'container')} that are not the mesh's and stay as they are: {shown}")
+        shown = ", ".join(theirs[:most]) + (f" and {len(theirs) - most} more" if len(theirs) > most else "")
+        line = f"{host} also runs {count(len(theirs), 'container')} that are not the mesh's and stay as they are"
+        yield safe(f"{line}: {shown}" if most else line)
 
 
 def as_error(unknown: CannotTell) -> MeshError:

@@ -23,6 +23,7 @@ Hosts = Annotated[
 Stacks = Annotated[
     list[str] | None, typer.Option("--stack", metavar="STACK", show_default=False, help="Only this stack; may be repeated.")
 ]
+Diff = Annotated[bool, typer.Option("--diff", help="Texts of files that change, however long; secrets hidden.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

@@ -1,4 +1,4 @@
-"""`mesh plan`: what apply would change, and why."""
+"""`mesh plan`: what apply would change, why, and what that means. It starts, builds and pulls nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh.cli.look import as_data, as_error, beside, look, odd_lines, summary, text
+from mesh.cli.look import Look, as_error, beside, look, odd_lines
 from mesh.cli.output import note, print_error
 from mesh.errors import EXIT_CHANGES, EXIT_ERROR, EXIT_OK
 
@@ -15,22 +15,46 @@ if TYPE_CHECKING:
     from mesh.state.plan import Plan
 
 
-def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), as_json: bool = False) -> int:
+def run(
+    folder: Path,
+    *,
+    hosts: Collection[str] = (),
+    stacks: Collection[str] = (),
+    as_json: bool = False,
+    diff: bool = False,
+    verbose: bool = False,
+) -> int:
     """Print the plan. 0 nothing to change, 2 changes, 1 something could not be read."""
     seen = look(folder, hosts=hosts, stacks=stacks)
     plan = seen.plan
     if as_json:
-        print(json.dumps(as_data(plan), indent=2, ensure_ascii=False))
+        print(json.dumps(_data(seen), indent=2, ensure_ascii=False))
     else:
         if plan.changes:
-            print(f"{text(plan, seen.deployment)}\n\n{summary(plan)}")
+            print(explained(seen, diff=diff, verbose=verbose))
         elif not plan.unknown:
             print("nothing to change")
-        for line in (*odd_lines(plan), *beside(plan)):
+        for line in (*odd_lines(plan), *beside(plan, len(plan.foreign) if verbose else 0)):
             note(line)
     for each in plan.unknown:
         print_error(as_error(each))
     return exit_code(plan)
+
+
+def explained(seen: Look, *, diff: bool = False, verbose: bool = False) -> str:
+    """The changes with everything that is worth knowing before they are made. It takes one more look at the hosts concerned."""
+    from mesh.cli.plan_text import plan_text
+    from mesh.live.contents import explanation
+
+    meaning = explanation(seen.inventory, seen.deployment, seen.observed, seen.plan)
+    return plan_text(seen.plan, seen.deployment, meaning, diff=diff, verbose=verbose)
+
+
+def _data(seen: Look) -> object:
+    from mesh.cli.plan_data import plan_data
+    from mesh.live.contents import explanation
+
+    return plan_data(seen.plan, explanation(seen.inventory, seen.deployment, seen.observed, seen.plan))
 
 
 def exit_code(plan: Plan) -> int:

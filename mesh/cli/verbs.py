@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from mesh.cli import verbs_client, verbs_secrets
-from mesh.cli.options import HELP, Dir, Hosts, Json, Stacks, begin, folder
+from mesh.cli.options import HELP, Diff, Dir, Hosts, Json, Stacks, begin, folder
 from mesh.errors import MeshError
 
 app = typer.Typer(
@@ -67,14 +67,26 @@ def render(
 
 
 @app.command()
-def plan(ctx: typer.Context, inventory: Dir = None, hosts: Hosts = None, stacks: Stacks = None, json: Json = False) -> int:
-    """Show what apply would change, and why.
+def plan(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    hosts: Hosts = None,
+    stacks: Stacks = None,
+    diff: Diff = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="A line for every change; foreign containers by name.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Show what apply would change, why, and what that means.
 
+    What restarts and for how long, bytes to pull, VRAM, data at risk. Nothing is started, built or pulled.
     Exit 0: nothing, 2: changes, 1: error.
     """
     from mesh.cli.plan import run
 
-    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), as_json=json)
+    chosen = {"hosts": tuple(hosts or ()), "stacks": tuple(stacks or ())}
+    return run(folder(ctx, inventory), **chosen, as_json=json, diff=diff, verbose=verbose)
 
 
 @app.command()
@@ -83,6 +95,7 @@ def apply(
     inventory: Dir = None,
     hosts: Hosts = None,
     stacks: Stacks = None,
+    diff: Diff = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before changing things.")] = False,
 ) -> int:
     """Make the hosts what the spec says.
@@ -91,7 +104,7 @@ def apply(
     """
     from mesh.cli.apply import run
 
-    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), yes=yes)
+    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), yes=yes, diff=diff)
 
 
 @app.command()

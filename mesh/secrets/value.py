@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass
+from urllib.parse import quote
 
 _REDACTED = "[REDACTED]"
 _SHORTEST = 6
@@ -26,8 +29,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        if len(value) >= _SHORTEST:
-            _seen.add(value)
+        _seen.update(form for form in forms(value) if len(form) >= _SHORTEST)
 
     def reveal(self) -> str:
         return self._value
@@ -48,6 +50,14 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._value)
+
+
+def forms(value: str) -> set[str]:
+    """The value as it may stand in a text: as it is, each of its lines, in a shell word, a JSON string or a URL, in base64."""
+    shell = value.replace("'", "'\\''")
+    encoded = base64.b64encode(value.encode("utf-8", "surrogateescape")).decode()
+    quoted = quote(value.encode("utf-8", "surrogateescape"), safe="")
+    return {value, *value.splitlines(), shell, *shell.splitlines(), json.dumps(value)[1:-1], quoted, encoded}
 
 
 def redact(text: str) -> str:

@@ -62,6 +62,8 @@ class RecordedRelease:
     services: Mapping[str, RecordedService] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     """Paths of the files it wrote, relative to the stack's folder: those the spec no longer has are cleared away."""
+    seconds: float | None = None
+    """How long its `up` took, where it was written down."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,8 @@ def _release(text: str) -> RecordedRelease | None:
             name: RecordedService(service["digest"], service["config_hash"], service["image_id"])
             for name, service in data["services"].items()
         }
-        return RecordedRelease(data["release"], data["at"], data["by"], data["mesh"], services, tuple(data["files"]))
+        took = data.get("seconds")
+        seconds = float(took) if isinstance(took, int | float) and took >= 0 else None
+        return RecordedRelease(data["release"], data["at"], data["by"], data["mesh"], services, tuple(data["files"]), seconds)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -36,6 +36,10 @@ class Small:
     folder: Path
     stacks: dict[str, str] = field(default_factory=dict)
     """Stack -> host"""
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Stack -> file below secrets/ -> the secret in it"""
+    volumes: dict[str, list[str]] = field(default_factory=dict)
+    """Stack -> its named volumes"""
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -49,7 +53,8 @@ class Small:
         folder.mkdir(parents=True, exist_ok=True)
         web = {"image": self.image, "init": True, "healthcheck": HEALTH, "restart": "unless-stopped", **service}
         web = {key: value for key, value in web.items() if value is not None}
-        (folder / "compose.yaml").write_text(yaml.safe_dump({"services": {"web": web}}))
+        volumes = {"volumes": {each: {} for each in self.volumes[name]}} if name in self.volumes else {}
+        (folder / "compose.yaml").write_text(yaml.safe_dump({"services": {"web": web}} | volumes))
         for path, text in (files or {}).items():
             (folder / path).write_text(text)
         self.stacks[name] = host
@@ -66,7 +71,10 @@ class Small:
             "mesh": "small",
             "root": ROOT,
             "hosts": {name: host | self.hosts.get(name, {}) for name, host in hosts.items()},
-            "stacks": {name: {"on": host, "source": f"own/{name}"} for name, host in self.stacks.items()},
+            "stacks": {
+                name: {"on": host, "source": f"own/{name}"} | ({"secrets": self.secrets[name]} if name in self.secrets else {})
+                for name, host in self.stacks.items()
+            },
         }
         inventory.write(self.lab, self.folder, identity=self.identity, spec=spec)
 

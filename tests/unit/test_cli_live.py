@@ -19,6 +19,7 @@ from mesh.cli import drift as drift_module
 from mesh.cli import plan as plan_module
 from mesh.cli.look import Look, text
 from mesh.live.apply import Event, Finished
+from mesh.plan.explain import Explanation
 from mesh.secrets.value import Secret
 from mesh.state.plan import CannotTell, Change, Plan
 
@@ -41,6 +42,7 @@ def verb(run_mesh: Verb, small_inventory: Path, monkeypatch: pytest.MonkeyPatch)
     def run(plan: Plan, *arguments: str) -> Ran:
         for module in (plan_module, drift_module, apply_module):
             monkeypatch.setattr(module, "look", lambda _folder, **_: seen(plan))
+        monkeypatch.setattr("mesh.live.contents.explanation", lambda *_: Explanation())
         return run_mesh(*arguments, "-C", small_inventory)
 
     return run
