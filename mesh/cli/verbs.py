@@ -162,6 +162,24 @@ def drift(
 
 
 @app.command()
+def adopt(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Name of a host of the spec.")],
+    inventory: Dir = None,
+    stacks: Stacks = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would write, and write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before writing.")] = False,
+) -> int:
+    """Take over Compose projects that run on a host.
+
+    Writes their folders, secrets, digests and spec lines. No container is touched, and the plan after it is empty.
+    """
+    from mesh.cli.adopt import run
+
+    return run(_folder(ctx, inventory), host, stacks=tuple(stacks or ()), dry_run=dry_run, yes=yes)
+
+
+@app.command()
 def ask(
     ctx: typer.Context,
     route: Annotated[str, typer.Argument(metavar="ROUTE", help="Name of a route of the spec.")],

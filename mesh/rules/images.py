@@ -15,7 +15,7 @@ _MOVING = {"latest", "nightly", "edge", "rolling"}
 """A tag with one of these words in it moves even where it has a number: 16-latest."""
 
 
-def _floats(tag: str) -> bool:
+def floats(tag: str) -> bool:
     """Whether the tag will mean another image one day: it names no version at all, or says itself that it moves."""
     return not any(character.isdigit() for character in tag) or not _MOVING.isdisjoint(re.split(r"[-_.]", tag.lower()))
 
@@ -48,7 +48,7 @@ def images_are_exact(context: Context) -> Iterator[Problem]:
         reference = ImageRef.parse(image)
         if reference.digest:
             continue
-        if not reference.tag or _floats(reference.tag):
+        if not reference.tag or floats(reference.tag):
             what = f"the tag `{reference.tag}` floats" if reference.tag else "it has no tag, so it is whatever `latest` is"
             yield Problem(path, f"{stack}.{service}: {image}: {what}", f"write an exact tag: {reference.repo}:1.2.3")
 
