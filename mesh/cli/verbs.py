@@ -277,11 +277,19 @@ def drill(
 
 
 @app.command()
-def lock(ctx: typer.Context, inventory: Dir = None) -> int:
-    """Pin every image by digest in images.lock."""
-    from mesh.cli.lock import run
+def lock(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    check: Annotated[bool, typer.Option("--check", help="Say what is newer upstream, and write nothing.")] = False,
+    json: Json = False,
+) -> int:
+    """Pin every image by digest in images.lock.
 
-    return run(_folder(ctx, inventory))
+    --check exits with 0: all current, 2: newer tags or moved digests, 1: could not tell.
+    """
+    from mesh.cli import lock as verb
+
+    return verb.check(_folder(ctx, inventory), as_json=json) if check else verb.run(_folder(ctx, inventory))
 
 
 @secrets.command("init")
