@@ -97,14 +97,19 @@ def sound(place: Staged, adoptions: Sequence[Adoption]) -> tuple[list[Adoption],
         errors = [each for each in _findings(place.edited(kept)) if each.severity == "error" and each.rule != "secret-missing"]
         if not errors:
             break
-        bad = {str(each.path[1]): each for each in errors if len(each.path) > 1 and each.path[0] == "stacks"}
-        bad = {name: each for name, each in bad.items() if any(name == kept_one.project.name for kept_one in kept)}
+        names = [each.project.name for each in kept]
+        bad = {name: each for each in errors for name in names if _is_about(each, place.stage, name)}
         if not bad:
             raise SpecInvalid(errors)
         for name, finding in bad.items():
             refused[name] = f"{finding.message} [{finding.rule}]; {finding.mend}".replace(f"{place.stage.name}/", "")
         kept = [each for each in kept if each.project.name not in bad]
     return kept, refused
+
+
+def _is_about(finding: Finding, stage: Path, name: str) -> bool:
+    """Whether it blames the stack's entry in the spec or a file of its folder."""
+    return finding.path[:2] == ("stacks", name) or f"{stage.name}/{name}/" in f"{finding.location} {finding.message}"
 
 
 def _findings(inventory: Inventory) -> Sequence[Finding]:

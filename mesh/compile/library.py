@@ -212,7 +212,9 @@ def _extra_files(path: Path) -> dict[str, FolderFile]:
         for name in sorted(names):
             file = Path(folder) / name
             relative = file.relative_to(path).as_posix()
-            if relative in (PLAIN, TEMPLATE, CONTRACT, "README.md") or (name.startswith(".") and name != ".env"):
+            hidden = name.startswith(".")
+            variables = hidden and (name.endswith(".env") or name.startswith(".env."))
+            if relative in (PLAIN, TEMPLATE, CONTRACT, "README.md") or (hidden and not variables):
                 continue
             info = file.lstat()
             if not stat.S_ISREG(info.st_mode):
@@ -226,7 +228,7 @@ def _extra_files(path: Path) -> dict[str, FolderFile]:
                     where=str(path),
                     mend="keep data in a volume; the folder is for configuration",
                 )
-            mode = 0o600 if name == ".env" else 0o755 if info.st_mode & 0o100 else 0o644
+            mode = 0o600 if variables else 0o755 if info.st_mode & 0o100 else 0o644
             found[relative] = FolderFile(file.read_bytes().decode("utf-8", "surrogateescape"), mode)
     return found
 

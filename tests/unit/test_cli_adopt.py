@@ -232,3 +232,14 @@ def test_mistakes_of_the_operator_are_said(closet: Closet, run_mesh: Run) -> Non
     assert (ran.code, "no host bos" in ran.err, "box" in ran.err) == (1, True, True)
     ran = run_mesh("adopt", "box", "--stack", "ap", "-C", closet.inventory)
     assert (ran.code, "no project ap" in ran.err, "app" in ran.err) == (1, True, True)
+
+
+def test_what_its_services_read_has_to_be_there(closet: Closet, run_mesh: Run) -> None:
+    (closet.home / "compose.yaml").write_text("services: {web: {image: 'nginx:1.29.1', env_file: gone.env}}\n")
+    ran = run_mesh("adopt", "box", "-y", "-C", closet.inventory)
+    assert (ran.code, "nothing to adopt" in ran.out, "gone.env, which is not in" in ran.out) == (0, True, True)
+    (closet.home / ".web.env").write_text("A=b\n")
+    (closet.home / "compose.yaml").write_text("services: {web: {image: 'nginx:1.29.1', env_file: .web.env}}\n")
+    ran = run_mesh("adopt", "box", "-y", "-C", closet.inventory)
+    assert ran.code == 0, ran.said
+    assert plan(closet, closet.observed) == []
