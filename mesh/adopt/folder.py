@@ -24,11 +24,13 @@ from mesh.compile.yamltext import ComposeLoader, as_json
 from mesh.errors import MeshError
 from mesh.rules.images import floats
 from mesh.state.deployment import dotenv_value
+from mesh.state.words import looks_secret
 
 _TEXT_LIMIT = 64 * 1024
 _SETTING = re.compile(r"([\w.-]+)[\"']?\s*[:=]\s*(\"[^\"]*\"|'[^']*'|\S+)")
 _FLAG = re.compile(r"(?i)(--?[a-z0-9-]*(?:pass|password|token|secret|api-?key)[a-z0-9-]*[= ])([^\s\"'$]+)")
 _LONE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_AS_PASSWORD = re.compile(r"://[^/\s]*:\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?@")
 _LITERAL_DEFAULT = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*:?-[^}$]+\}")
 
 
@@ -182,17 +184,32 @@ class _Builder:
         kept = ""
         found = list(dotenv.assignments(text, ".env"))
         last = {each.key: each for each in found}
+        handed = set(self._handed_on())
+        secrets = {name for name in last if is_secret("password" if name in handed else name, self.source.known[name])}
         for each in found:
             start, end = text.rfind("\n", 0, each.start) + 1, text.find("\n", each.end) + 1 or len(text)
-            secret = is_secret(each.key, self.source.known[each.key])
-            if secret or last[each.key] is not each:
+            if each.key in secrets or last[each.key] is not each:
                 kept, cut = kept + text[cut:start], end
         kept += text[cut:]
-        secrets = {each.key for each in found if is_secret(each.key, self.source.known[each.key])}
         self.vault.reserved = frozenset(self.source.known) - secrets
         for name in sorted(secrets):
             self.vault.variable(name, self.source.known[name])
         return kept if not kept or kept.endswith("\n") else f"{kept}\n"
+
+    def _handed_on(self) -> Iterator[str]:
+        """Variables that a service gets as a secret, or in the place of a password, whatever they are called."""
+        for service in self.source.data["services"].values():
+            environment = service.get("environment") or ()
+            pairs = (
+                environment.items()
+                if isinstance(environment, Mapping)
+                else (str(each).partition("=")[::2] for each in environment)
+            )
+            for name, raw in pairs:
+                lone = _LONE.fullmatch(str(raw))
+                if lone and looks_secret(str(name), ""):
+                    yield lone[1] or lone[2]
+                yield from _AS_PASSWORD.findall(str(raw))
 
     def _environment(self, service: str, node: yaml.Node) -> None:
         environment = _get(node, "environment") if isinstance(node, yaml.MappingNode) else None
@@ -213,7 +230,7 @@ class _Builder:
             value = interpolate(raw, self.source.known.get)
         except InterpolationError:
             return self._from_shell(name, raw, runs)
-        if not is_secret(name, value) or ("$" in raw.replace("$$", "") and not _LITERAL_DEFAULT.search(raw)):
+        if not is_secret(name, value) or not _holds_secret(name, raw):
             return raw
         lone = re.match(r"\$\{([A-Za-z_][A-Za-z0-9_]*):?-", raw)
         if lone and lone[1] in self.source.known:
@@ -255,7 +272,8 @@ class _Builder:
                 value = each.value(self.source.known.get)
             except InterpolationError as error:
                 raise NotAdoptableError(f"{path}:{each.line}: {error}") from None
-            if is_secret(each.key, value) and not ("$" in each.text and each.quote != "'"):
+            raw = value.replace("$", "$$") if each.quote == "'" else each.text.replace("\\$", "$$")
+            if is_secret(each.key, value) and _holds_secret(each.key, raw):
                 variable = self.vault.variable(each.key, value)
                 edited, cut = f"{edited}{text[cut : each.start]}${{{variable}}}", each.end
         self.files[inside] = ((edited + text[cut:]).encode(), False)
@@ -418,6 +436,13 @@ class _Builder:
             tail = "\n" if text[end - 1 : end] == "\n" else ""
             text = f"{text[:start]}{_written(value, node)}{tail}{text[end:]}"
         return text
+
+
+def _holds_secret(name: str, raw: str) -> bool:
+    """Whether the text itself holds a secret, beside the variables in it: those are looked at where they are set."""
+    if not variables(raw) or _LITERAL_DEFAULT.search(raw):
+        return True
+    return is_secret(name, _LONE.sub("", raw).replace(":@", "@"))
 
 
 def _written(value: str, node: yaml.ScalarNode) -> str:

@@ -105,18 +105,24 @@ def _adoptions(
         if not same_folder(inventory.dir, each):
             left[name] = f"{inventory.dir / FOLDER / name} is there already and says something else: move it away"
             continue
-        adoptions.append(_with_hash_notes(each, now.get(name, {})))
+        adoptions.append(_with_hash_notes(each, now.get(name, {}), source))
         for image, digest in each.pins.items():
             lock = lock if image in lock.images else ImageLock({**lock.images}).with_image(image, digest, "")
         secrets |= each.values
     return adoptions, left
 
 
-def _with_hash_notes(each: Adoption, now: Mapping[str, str]) -> Adoption:
+def _with_hash_notes(each: Adoption, now: Mapping[str, str], source: Source) -> Adoption:
+    """Says which services run otherwise than their file says now. Compose's hash of one with an env_file tells nothing."""
     from dataclasses import replace
 
     changed = sorted(
-        {it.service for it in each.project.containers if it.service in now and it.config_hash not in {"", now[it.service]}}
+        {
+            it.service
+            for it in each.project.containers
+            if it.config_hash not in {"", now.get(it.service, it.config_hash)}
+            and not source.data["services"].get(it.service, {}).get("env_file")
+        }
     )
     if not changed:
         return each

@@ -103,10 +103,19 @@ def test_secrets_leave_the_env_file_and_the_rest_of_it_stays() -> None:
 def test_secrets_leave_the_files_that_services_read() -> None:
     found = adopted(
         "services: {web: {image: 'nginx:1.29', env_file: [./app.env]}}\n",
-        files={"app.env": text_file("# c\nTOKEN=abc123\nMODE=x # why\nAPI_SECRET='s s'\n")},
+        files={"app.env": text_file("# c\nTOKEN=abc123\nMODE=x # why\nAPI_SECRET='s $s'\nPASSWORD=\"a\\$b\"\n")},
     )
-    assert written(found, "app.env") == "# c\nTOKEN=${TOKEN}\nMODE=x # why\nAPI_SECRET=${API_SECRET}\n"
-    assert found.values == {"app_api_secret": "s s", "app_token": "abc123"}
+    assert written(found, "app.env") == "# c\nTOKEN=${TOKEN}\nMODE=x # why\nAPI_SECRET=${API_SECRET}\nPASSWORD=${PASSWORD}\n"
+    assert found.values == {"app_api_secret": "s $s", "app_password": "a$b", "app_token": "abc123"}
+
+
+def test_a_text_around_a_variable_is_a_secret_only_where_it_holds_one_itself() -> None:
+    found = adopted(
+        "services: {web: {image: 'nginx:1.29', environment: ['URL=a://u:${PW}@db', 'PASSWORD=abc${X}', 'TOKEN=${PW}']}}\n",
+        variables="PW=p1\nX=1\n",
+    )
+    assert found.values == {"app_password": "abc1", "app_pw": "p1"}
+    assert "'URL=a://u:${PW}@db', \"PASSWORD=${PASSWORD}\", 'TOKEN=${PW}'" in written(found)
 
 
 def test_a_weak_password_is_not_searched_for_in_ordinary_words() -> None:
