@@ -8,19 +8,18 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import yaml
 
-from mesh.adopt.host import FoundContainer, FoundProject, RemoteFile
+from mesh.adopt import nodes
+from mesh.adopt.host import FoundContainer, RemoteFile
 from mesh.adopt.secrets import Vault, is_secret
+from mesh.adopt.source import Adoption, NotAdoptableError, Source
 from mesh.compile import dotenv
 from mesh.compile.images import ImageLock, ImageRef
 from mesh.compile.interpolate import InterpolationError, interpolate, variables
-from mesh.compile.library import PLAIN, StackFolder
-from mesh.compile.yamltext import ComposeLoader, as_json
+from mesh.compile.library import PLAIN
+from mesh.compile.yamltext import ComposeLoader
 from mesh.errors import MeshError
 from mesh.rules.images import floats
 from mesh.state.deployment import dotenv_value
@@ -36,82 +35,6 @@ _LITERAL_DEFAULT = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*:?-[^}$]+\}")
 
 _TEXTS = frozenset({"command", "entrypoint", "environment", "healthcheck", "labels"})
 """Keys of a service below which a secret may stand in the middle of a text."""
-
-
-class NotAdoptableError(Exception):
-    """The project stays as it is. The message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """What is written for one project. files: bytes and whether executable, by path in the folder, compose.yaml among them.
-
-    env, secret_files: for the spec, name -> name of the secret. values: of secrets, by name. pins: `repo:tag` -> digest.
-    stays: paths on the host that the folder refers to. notes: what the operator should know.
-    """
-
-    project: FoundProject
-    files: Mapping[str, tuple[bytes, bool]]
-    env: Mapping[str, str]
-    secret_files: Mapping[str, str]
-    values: Mapping[str, str]
-    pins: Mapping[str, str]
-    pinned: tuple[str, ...] = ()
-    stays: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass
-class Source:
-    """The project's own files as fetched: `variables` is the text of its .env, or of what it was given in its place."""
-
-    project: FoundProject
-    compose: str
-    variables: str
-    data: dict[str, Any] = field(default_factory=dict)
-    known: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.data = StackFolder(Path(self.project.folder), None, self.compose, {}).parsed()
-        self.known = dotenv.parse(self.variables, f"{self.project.folder}/.env", lambda _: None)
-
-    def path(self, written: str) -> str:
-        """As written, below the project's folder where it is relative."""
-        try:
-            text = interpolate(written, self.known.get)
-        except InterpolationError as error:
-            raise NotAdoptableError(f"{written}: {error}") from None
-        return posixpath.normpath(posixpath.join(self.project.folder, text))
-
-    def env_files(self) -> Iterator[str]:
-        """As written, in every service."""
-        for service in self.data["services"].values():
-            entries = service.get("env_file")
-            for entry in entries if isinstance(entries, list) else [entries] if entries else []:
-                yield str(entry.get("path", "") if isinstance(entry, Mapping) else entry)
-
-    def mounts(self) -> Iterator[tuple[str, bool]]:
-        """Relative sources of bind mounts, and whether each is mounted read-only."""
-        for service in self.data["services"].values():
-            for volume in service.get("volumes") or ():
-                if isinstance(volume, Mapping):
-                    source, only = str(volume.get("source", "")), bool(volume.get("read_only"))
-                    if volume.get("type") == "bind" and source.startswith("."):
-                        yield source, only
-                elif str(volume).startswith("."):
-                    source, _, rest = str(volume).partition(":")
-                    yield source, "ro" in rest.rpartition(":")[2].split(",") and ":" in rest
-
-    def sections(self, section: str) -> Iterator[str]:
-        for declared in (self.data.get(section) or {}).values():
-            if (declared or {}).get("file"):
-                yield str(declared["file"])
-
-    def wanted(self) -> tuple[list[str], list[str]]:
-        """(files, trees) to fetch: everything relative that it takes content from."""
-        files = [self.path(each) for each in (*self.env_files(), *self.sections("configs"), *self.sections("secrets"))]
-        trees = [self.path(source) for source, _ in self.mounts()]
-        return list(dict.fromkeys(files)), list(dict.fromkeys(trees))
 
 
 def adoption(
@@ -147,7 +70,7 @@ class _Builder:
 
     def build(self) -> Adoption:
         variables_text = self._variables()
-        services = _get(self.root, "services")
+        services = nodes.get(self.root, "services")
         assert isinstance(services, yaml.MappingNode)
         for key, node in services.value:
             self._environment(key.value, node)
@@ -212,10 +135,10 @@ class _Builder:
                 yield from _AS_PASSWORD.findall(str(raw))
 
     def _environment(self, service: str, node: yaml.Node) -> None:
-        environment = _get(node, "environment") if isinstance(node, yaml.MappingNode) else None
+        environment = nodes.get(node, "environment") if isinstance(node, yaml.MappingNode) else None
         runs = self.project.of(service)
         if isinstance(environment, yaml.MappingNode):
-            for name, value in _entries(environment):
+            for name, value in nodes.entries(environment):
                 if isinstance(value, yaml.ScalarNode) and value.tag != "tag:yaml.org,2002:null":
                     self._put(value, self._value(name, value.value, runs))
         elif isinstance(environment, yaml.SequenceNode):
@@ -280,8 +203,8 @@ class _Builder:
 
     def _everywhere(self) -> None:
         """Secrets in commands, labels and health checks: those that are known by now, and what follows a flag."""
-        places = [value for each in _nodes(self.root) for key, value in _children(each) if key in _TEXTS]
-        scalars = list({id(node): node for place in places for node in _scalars(place)}.values())
+        places = [value for each in nodes.walk(self.root) for key, value in nodes.children(each) if key in _TEXTS]
+        scalars = list({id(node): node for place in places for node in nodes.scalars(place)}.values())
         for node in scalars:
             text = self.new.get(id(node), (node, node.value))[1]
             if len(text) < 2 or node.tag == "tag:yaml.org,2002:null":
@@ -294,7 +217,7 @@ class _Builder:
                 return f"{match[1]}${{{self.vault.variable(flag, match[2])}}}"
 
             self._put(node, _FLAG.sub(flagged, text))
-        for sequence in (each for place in places for each in _nodes(place) if isinstance(each, yaml.SequenceNode)):
+        for sequence in (each for place in places for each in nodes.walk(place) if isinstance(each, yaml.SequenceNode)):
             for flag, node in zip(sequence.value, sequence.value[1:], strict=False):
                 if isinstance(node, yaml.ScalarNode) and isinstance(flag, yaml.ScalarNode):
                     match = _FLAG.fullmatch(f"{flag.value} {node.value}")
@@ -314,7 +237,7 @@ class _Builder:
     # images
 
     def _image(self, service: str, node: yaml.Node) -> None:
-        written = _get(node, "image") if isinstance(node, yaml.MappingNode) else None
+        written = nodes.get(node, "image") if isinstance(node, yaml.MappingNode) else None
         runs = self.project.of(service)
         if not isinstance(written, yaml.ScalarNode) or runs is None:
             return
@@ -353,14 +276,14 @@ class _Builder:
     # files
 
     def _volumes(self, node: yaml.Node) -> None:
-        volumes = _get(node, "volumes") if isinstance(node, yaml.MappingNode) else None
+        volumes = nodes.get(node, "volumes") if isinstance(node, yaml.MappingNode) else None
         for each in volumes.value if isinstance(volumes, yaml.SequenceNode) else ():
             if isinstance(each, yaml.ScalarNode) and each.value.startswith("."):
                 source, colon, rest = each.value.partition(":")
                 only = ":" in rest and "ro" in rest.rpartition(":")[2].split(",")
                 self._put(each, f"{self._mounted(source, only)}{colon}{rest}")
             elif isinstance(each, yaml.MappingNode):
-                source_node, only_node = _get(each, "source"), _get(each, "read_only")
+                source_node, only_node = nodes.get(each, "source"), nodes.get(each, "read_only")
                 if isinstance(source_node, yaml.ScalarNode) and source_node.value.startswith("."):
                     only = only_node is not None and str(only_node.value).lower() == "true"
                     self._put(source_node, self._mounted(source_node.value, only))
@@ -385,9 +308,9 @@ class _Builder:
 
     def _sections(self) -> None:
         for section in ("configs", "secrets"):
-            declared = _get(self.root, section)
-            for name, node in _entries(declared) if isinstance(declared, yaml.MappingNode) else ():
-                file_node = _get(node, "file") if isinstance(node, yaml.MappingNode) else None
+            declared = nodes.get(self.root, section)
+            for name, node in nodes.entries(declared) if isinstance(declared, yaml.MappingNode) else ():
+                file_node = nodes.get(node, "file") if isinstance(node, yaml.MappingNode) else None
                 if not isinstance(file_node, yaml.ScalarNode):
                     continue
                 path = self.source.path(file_node.value)
@@ -403,7 +326,7 @@ class _Builder:
                     self._put(file_node, path)
 
     def _replace_path(self, written: str, path: str) -> None:
-        for node in _scalars(self.root):
+        for node in nodes.scalars(self.root):
             if node.value == written:
                 self._put(node, path)
 
@@ -434,7 +357,7 @@ class _Builder:
                 continue
             start, end = node.start_mark.index, node.end_mark.index
             tail = "\n" if text[end - 1 : end] == "\n" else ""
-            text = f"{text[:start]}{_written(value, node)}{tail}{text[end:]}"
+            text = f"{text[:start]}{nodes.as_text(value, node)}{tail}{text[end:]}"
         return text
 
 
@@ -443,60 +366,6 @@ def _holds_secret(name: str, raw: str) -> bool:
     if not variables(raw) or _LITERAL_DEFAULT.search(raw):
         return True
     return is_secret(name, _LONE.sub("", raw).replace(":@", "@"))
-
-
-def _written(value: str, node: yaml.ScalarNode) -> str:
-    """The text of a scalar: plain only where it was, and cannot be taken for anything else."""
-    if not node.style and re.fullmatch(r"[A-Za-z./][A-Za-z0-9_./@:+-]*[A-Za-z0-9_/]", value):
-        return value
-    return as_json(value)
-
-
-def _get(node: Any, key: str) -> Any:
-    """The value of a key, those that merge keys bring included."""
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    own = next((value for each, value in node.value if each.value == key), None)
-    if own is not None:
-        return own
-    for each, value in node.value:
-        if each.tag == "tag:yaml.org,2002:merge":
-            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                if (found := _get(source, key)) is not None:
-                    return found
-    return None
-
-
-def _entries(node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
-    for key, value in node.value:
-        if key.tag == "tag:yaml.org,2002:merge":
-            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                if isinstance(source, yaml.MappingNode):
-                    yield from _entries(source)
-        else:
-            yield key.value, value
-
-
-def _nodes(root: Any) -> Iterator[Any]:
-    waiting, seen = [root], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield node
-        if isinstance(node, yaml.MappingNode):
-            waiting += [value for _, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += node.value
-
-
-def _scalars(root: Any) -> list[yaml.ScalarNode]:
-    return sorted((each for each in _nodes(root) if isinstance(each, yaml.ScalarNode)), key=lambda each: each.start_mark.index)
-
-
-def _children(node: Any) -> Iterator[tuple[str, yaml.Node]]:
-    return ((key.value, value) for key, value in node.value) if isinstance(node, yaml.MappingNode) else iter(())
 
 
 def _inside(folder: str, path: str) -> str | None:

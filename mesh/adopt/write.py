@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mesh.adopt.folder import Adoption
+from mesh.adopt.source import Adoption
 from mesh.compile.images import ImageLock
 from mesh.errors import MeshError
 from mesh.files import write_atomically

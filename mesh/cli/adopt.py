@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from mesh.adopt.folder import Adoption, NotAdoptableError, Source, adoption, refused
+from mesh.adopt.folder import adoption, refused
 from mesh.adopt.host import FoundHost, FoundProject, RemoteFile, fetch, hashes, list_host
+from mesh.adopt.source import Adoption, NotAdoptableError, Source
 from mesh.adopt.write import FOLDER, Staged, same_folder, sound, staged, write_host, write_inventory, write_lock
 from mesh.cli.look import count, safe
 from mesh.cli.output import confirm, note, style

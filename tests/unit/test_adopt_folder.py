@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.adopt.folder import Adoption, NotAdoptableError, Source, adoption
+from mesh.adopt.folder import adoption
 from mesh.adopt.host import FoundContainer, FoundProject, RemoteFile
 from mesh.adopt.secrets import Vault, is_secret
+from mesh.adopt.source import Adoption, NotAdoptableError, Source
 from mesh.compile.images import ImageLock
 
 HOME = "/srv/app"
