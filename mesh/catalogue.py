@@ -37,11 +37,24 @@ class CloudModel(Spec):
     source: str | None = None
 
 
+class BadVersion(Spec):
+    """Why a version is refused, since when that is known, and where it is written."""
+
+    why: str
+    since: date | None = None
+    source: str | None = None
+
+    def __str__(self) -> str:
+        beside = ", ".join(filter(None, (f"since {self.since}" if self.since else "", self.source)))
+        return f"{self.why} ({beside})" if beside else self.why
+
+
 class ImageAdvice(Spec):
     """What is known about the versions of an image."""
 
     floor: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")] | None = Field(default=None, description="Lowest safe version.")
-    bad: dict[str, str] = Field(default_factory=dict, description="Version (or a pattern with `*`) and why it is refused.")
+    below: BadVersion | None = Field(default=None, description="Why versions below the floor are refused.")
+    bad: dict[str, BadVersion] = Field(default_factory=dict, description="Version (or a pattern with `*`) and why it is refused.")
 
 
 class CatalogueFile(Spec):

@@ -29,6 +29,8 @@ _SECONDS = 20
 _LARGEST = 4 * 1024**2
 """Bytes of a manifest or token that are read."""
 
+_MOST_PAGES = 50
+
 T = TypeVar("T")
 
 
@@ -58,6 +60,33 @@ def pull_size(repo: str, reference: str, platform: str, seconds: float) -> int:
     return sum(size for size in sizes if isinstance(size, int))
 
 
+def tags(repo: str) -> tuple[str, ...]:
+    """Every tag of a repository. Raises MeshError in the registry's own words."""
+    found: list[str] = []
+    path = "tags/list?n=1000"
+    for _ in range(_MOST_PAGES):
+        names, following = _at(repo, path, repo, _tags, _SECONDS)
+        found += names
+        if not following:
+            return tuple(found)
+        path = f"tags/list?{following}"
+    raise MeshError(f"the registry lists more than {_MOST_PAGES} pages of tags", where=repo)
+
+
+def _tags(
+    opener: urllib.request.OpenerDirector, url: str, headers: Mapping[str, str], where: str, seconds: float
+) -> tuple[list[str], str]:
+    """The tags of one page, and the query of the next one: of its link only that is taken, never another place."""
+    with opener.open(urllib.request.Request(url, headers=dict(headers)), timeout=seconds) as reply:
+        link = re.search(r"<([^>]*)>;\s*rel=\"?next", str(reply.headers.get("Link", "")))
+        try:
+            answer: Any = json.loads(reply.read(_LARGEST))
+            names = [str(each) for each in answer["tags"] or ()]
+        except (ValueError, KeyError, TypeError):
+            raise MeshError("the registry sent no list of tags", where=where) from None
+    return names, urlsplit(link[1]).query if link else ""
+
+
 def _is_for(entry: Mapping[str, Any], platform: str) -> bool:
     stated = entry.get("platform")
     return isinstance(stated, dict) and f"{stated.get('os')}/{stated.get('architecture')}" == platform
@@ -68,9 +97,13 @@ _Ask = Callable[[urllib.request.OpenerDirector, str, Mapping[str, str], str, flo
 
 def _asked(repo: str, reference: str, where: str, ask: _Ask[T], seconds: float) -> T:
     """What `ask` makes of the address of a manifest, with an anonymous token where the registry wants one."""
+    return _at(repo, f"manifests/{quote(reference, safe=':')}", where, ask, seconds)
+
+
+def _at(repo: str, path: str, where: str, ask: _Ask[T], seconds: float) -> T:
     host, name = split(repo)
     base = f"{'http' if _is_near(host) else 'https'}://{host}"
-    url = f"{base}/v2/{name}/manifests/{quote(reference, safe=':')}"
+    url = f"{base}/v2/{name}/{path}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({})) if _is_near(host) else urllib.request.build_opener()
     headers = {"Accept": _MANIFESTS, "User-Agent": "homelab-mesh"}
     try:

@@ -111,7 +111,7 @@ def _stack_facts(inventory: Inventory, library: StackLibrary | None) -> tuple[di
             assert library is not None
             images = library.images(mesh, name)
             if folder.contract is None:
-                ports = tuple(published_ports(folder.parsed()))
+                ports = tuple(published_ports(library.plain(mesh, name).data))
             else:
                 usual = folder.contract.port if stack and stack.port is None else None
                 ports = (Published(usual),) if usual else ()

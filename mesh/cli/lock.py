@@ -1,14 +1,18 @@
-"""`mesh lock`: resolve the tag of every image to its digest and write images.lock."""
+"""`mesh lock`: resolve the tag of every image to its digest and write images.lock. `--check`: what is newer, writing nothing."""
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from mesh.cli.output import note, print_error
+from mesh.cli.output import note, print_error, table
 from mesh.compile.images import ImageLock, ImageRef
-from mesh.errors import EXIT_ERROR, EXIT_OK, MeshError
+from mesh.compile.versions import newest
+from mesh.errors import EXIT_CHANGES, EXIT_ERROR, EXIT_OK, MeshError
 from mesh.files import write_atomically
 from mesh.inventory import open_inventory
 
@@ -17,10 +21,7 @@ _AT_ONCE = 8
 
 def run(folder: Path) -> int:
     """Look up every image of the spec. One that cannot be looked up keeps its old digest, and the exit code says so."""
-    inventory = open_inventory(folder)
-    mesh, library = inventory.mesh, inventory.library
-    images = sorted({image for stack in library.placements(mesh) for image in library.images(mesh, stack).values()})
-    images = [image for image in images if not ImageRef.parse(image).digest]
+    images = [image for image in _images(folder) if not ImageRef.parse(image).digest]
     old, new = _old_lock(folder), ImageLock()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         results = list(pool.map(_resolve, images))
@@ -46,6 +47,58 @@ def run(folder: Path) -> int:
         write_atomically(path, new.dump().encode())
     note(f"{path}: {len(new.images)} images pinned" + (f", {failed} could not be looked up" if failed else ""))
     return EXIT_ERROR if failed else EXIT_OK
+
+
+def check(folder: Path, *, as_json: bool) -> int:
+    """Which images are newer upstream. 0: none, 2: some, 1: one could not be looked up."""
+    images = _images(folder)
+    lock = _old_lock(folder)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        results = list(pool.map(partial(_look_up, lock), images))
+    rows = [each for each in results if isinstance(each, Upstream)]
+    errors = [each for each in results if isinstance(each, MeshError)]
+    behind = [each for each in rows if each.newer or each.moved]
+    if as_json:
+        entries = [{"image": each.image, "newer": each.newer, "moved": each.moved} for each in rows]
+        failed = [{"image": each.where, "why": each.what} for each in errors]
+        print(json.dumps({"version": 1, "images": entries, "unknown": failed}, indent=2))
+    elif behind:
+        print(
+            table([(each.image, each.newer or "-", "yes" if each.moved else "-") for each in behind], ("IMAGE", "NEWER", "MOVED"))
+        )
+    for error in errors:
+        print_error(error)
+    note(f"{len(images)} images: {len(behind)} newer or moved upstream, {len(errors)} could not be looked up")
+    return EXIT_ERROR if errors else EXIT_CHANGES if behind else EXIT_OK
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What the registry has: newer: the highest tag of the same kind above the image's. moved: its tag has another digest."""
+
+    image: str
+    newer: str | None
+    moved: bool
+
+
+def _look_up(lock: ImageLock, image: str) -> Upstream | MeshError:
+    from mesh.registry import resolve, tags
+
+    reference = ImageRef.parse(image)
+    locked = reference.digest or (lock.images[image].digest if image in lock.images else "")
+    try:
+        newer = newest(reference.tag, tags(reference.repo)) if reference.tag else None
+        moved = bool(locked and reference.tag) and resolve(reference.repo, reference.tag) != locked
+    except MeshError as error:
+        return error
+    return Upstream(image, newer, moved)
+
+
+def _images(folder: Path) -> list[str]:
+    """Every image of the spec, as it is written."""
+    inventory = open_inventory(folder)
+    mesh, library = inventory.mesh, inventory.library
+    return sorted({image for stack in library.placements(mesh) for image in library.images(mesh, stack).values()})
 
 
 def _old_lock(folder: Path) -> ImageLock:

@@ -125,6 +125,24 @@ def drift(
 
 
 @app.command()
+def adopt(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Name of a host of the spec.")],
+    inventory: Dir = None,
+    stacks: Stacks = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would write, and write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before writing.")] = False,
+) -> int:
+    """Take over Compose projects that run on a host.
+
+    Writes their folders, secrets, digests and spec lines. No container is touched, and the plan after it is empty.
+    """
+    from mesh.cli.adopt import run
+
+    return run(folder(ctx, inventory), host, stacks=tuple(stacks or ()), dry_run=dry_run, yes=yes)
+
+
+@app.command()
 def ask(
     ctx: typer.Context,
     route: Annotated[str, typer.Argument(metavar="ROUTE", help="Name of a route of the spec.")],
@@ -228,8 +246,16 @@ def drill(
 
 
 @app.command()
-def lock(ctx: typer.Context, inventory: Dir = None) -> int:
-    """Pin every image by digest in images.lock."""
-    from mesh.cli.lock import run
+def lock(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    check: Annotated[bool, typer.Option("--check", help="Say what is newer upstream, and write nothing.")] = False,
+    json: Json = False,
+) -> int:
+    """Pin every image by digest in images.lock.
 
-    return run(folder(ctx, inventory))
+    --check exits with 0: all current, 2: newer tags or moved digests, 1: could not tell.
+    """
+    from mesh.cli import lock as verb
+
+    return verb.check(folder(ctx, inventory), as_json=json) if check else verb.run(folder(ctx, inventory))

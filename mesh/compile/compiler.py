@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -12,8 +13,10 @@ from mesh.compile.gateway import expected_gateway
 from mesh.compile.images import ImageLock
 from mesh.compile.library import PLAIN, StackFolder, StackLibrary
 from mesh.compile.plain import edit_plain
+from mesh.compile.plain_project import ENV, place_in, replaced, secrets_in
 from mesh.compile.stack import Instance, Placement
 from mesh.compile.template import escape_dollars, render_template
+from mesh.compile.tree import placeholder
 from mesh.compile.yamltext import dump_compose
 from mesh.errors import MeshError
 from mesh.spec.mesh import Mesh
@@ -31,6 +34,7 @@ from mesh.state.deployment import (
     Service,
     StackRelease,
     Text,
+    dotenv_value,
 )
 
 SECRETS_ENV = "secrets/env"
@@ -103,7 +107,7 @@ class _Compilation:
         placements: Mapping[str, Placement],
         name: str,
     ) -> None:
-        self.mesh, self.fingerprint, self.placements, self.name = mesh, fingerprint, placements, name
+        self.mesh, self.library, self.fingerprint, self.placements, self.name = mesh, library, fingerprint, placements, name
         self.folder: StackFolder = library.folders[name]
         self.defaults = library.defaults
         self.place = placements[name]
@@ -123,6 +127,13 @@ class _Compilation:
         contract = self.folder.contract
         assert contract is not None
         declared = self.mesh.stacks.get(self.name)
+        if declared and (declared.env or declared.secrets):
+            raise MeshError(
+                f"stack {self.name} is of the kind {self.place.kind}, which takes neither `env:` nor `secrets:`",
+                where=f"stacks.{self.name}",
+                why="they are for a plain compose.yaml of your own",
+                mend=f"remove them; what {self.place.kind} needs is in its stack.py",
+            )
         memory = (declared.memory if declared else None) or contract.memory
         instance = Instance(self.place, self.mesh, self.images, memory, self.placements)
         secrets: Mapping[str, SecretRef] = self._asked("secrets", contract.secrets, instance)
@@ -168,20 +179,48 @@ class _Compilation:
         declared = self.mesh.stacks[self.name]
         for name, secret in declared.secrets.items():
             files[f"secrets/{name}"] = self._file(f"secrets/{name}", (SecretPart(secret.name),))
-        project = self.folder.parsed()
-        also = (".env",) if "$" in self.folder.compose else ()
+        if declared.env:
+            files[ENV] = self._variables(declared.env, files.get(ENV))
+        plain = self.library.plain(self.mesh, self.name)
+        self._refuse_lost_files(plain.data, files)
         labels: dict[str, dict[str, str]] = {}
-        for name, written in project["services"].items():
-            definition = project["services"][name] = dict(written)  # two services may be one anchor
-            if name in self.images:
-                definition["image"] = self.images[name]
-            definition["labels"] = {**_pairs(definition.get("labels")), **self._labels()}
-            definition["labels"][DIGEST] = service_digest(definition, project, files, self.fingerprint, also)
-            labels[name] = {**self._labels(), DIGEST: definition["labels"][DIGEST]}
+        services: dict[str, dict[str, Any]] = {}
+        for name, written in plain.data["services"].items():
+            definition = {**written, "labels": {**_pairs(written.get("labels")), **self._labels()}}
+            definition["image"] = self.images[name]
+            counted, uses = (replaced(each, self._fingerprint_mark) for each in (definition, plain.uses(name)))
+            digest = definition["labels"][DIGEST] = service_digest(counted, plain.data, files, self.fingerprint, uses)
+            labels[name] = {**self._labels(), DIGEST: digest}
+            services[name] = definition
         text = edit_plain(self.folder, self.name, self.images, labels)
         files[PLAIN] = self._file(PLAIN, _banner(self.folder) + text)
-        volumes = tuple(str(name) for name in project.get("volumes") or {})
-        return self._release(files, project, None, (), volumes)
+        volumes = tuple(str(name) for name in plain.data.get("volumes") or {})
+        return self._release(files, {**plain.data, "services": services}, None, (), volumes)
+
+    def _fingerprint_mark(self, secret: str) -> str:
+        return f"\0{self.fingerprint(secret)}\0"
+
+    def _variables(self, given: Mapping[str, str | SecretRef], own: File | None) -> File:
+        """.env on the host: the spec's variables, then the folder's own .env, which may use them."""
+        text: list[str | SecretPart] = []
+        for name, value in given.items():
+            part = SecretPart(value.name, "dotenv") if isinstance(value, SecretRef) else dotenv_value(value)
+            text += [f"{name}=", part, "\n"]
+        whole = (*text, *(own.text if own else ()))
+        secret = any(isinstance(part, SecretPart) for part in whole)
+        return File(f"{self.directory}/{ENV}", whole, 0o400 if secret else 0o600)
+
+    def _refuse_lost_files(self, project: Mapping[str, Any], files: Mapping[str, File]) -> None:
+        """Files that `configs:` and `secrets:` take from the folder have to be in it."""
+        for section in ("configs", "secrets"):
+            for name, declared in (project.get(section) or {}).items():
+                path = str((declared or {}).get("file", ""))
+                if path and not path.startswith(("/", "~")) and posixpath.normpath(path) not in files:
+                    mend = f"put it at {self.folder.path / path}"
+                    if section == "secrets":
+                        mend += ", or give it in the spec: `secrets: {NAME: secret:...}` becomes secrets/NAME"
+                    what = f"{section}.{name} is {path}, which is not in the stack's folder"
+                    raise MeshError(what, where=place_in(self.folder, section, name, "file"), mend=mend)
 
     def _release(
         self,
@@ -199,7 +238,7 @@ class _Compilation:
                 image=str(definition.get("image") or f"{self.name}-{name}"),
                 digest=definition["labels"][DIGEST],
                 environment=_environment(definition.get("environment"), literal=self.folder.contract is not None),
-                definition=definition,
+                definition=replaced(definition, placeholder),
             )
             for name, definition in project["services"].items()
             if not definition.get("profiles")  # Compose leaves those down
@@ -238,7 +277,7 @@ def _as_compose_prints(value: Any) -> str:
 def _environment(value: Any, *, literal: bool) -> dict[str, str]:
     """What the container's environment must show. Of a plain file only what Compose passes on as it is written.
 
-    It interpolates `$`, and prints floats and dates in a way of its own.
+    It prints floats and dates in a way of its own. Values of secrets are not known: the digest tells when one changes.
     """
     if isinstance(value, list):
         known = {key: text for key, given, text in (str(each).partition("=") for each in value) if given}
@@ -247,4 +286,4 @@ def _environment(value: Any, *, literal: bool) -> dict[str, str]:
     if literal:
         return known
     plain = {key for key, each in value.items() if not isinstance(each, float)} if isinstance(value, Mapping) else set(known)
-    return {key: text for key, text in known.items() if key in plain and "$" not in text and not _DATE.match(text)}
+    return {key: text for key, text in known.items() if key in plain and not secrets_in(text) and not _DATE.match(text)}

@@ -54,16 +54,18 @@ def service_digest(
     compose: Mapping[str, Any],
     files: Mapping[str, File],
     fingerprint: Callable[[str], str],
-    also: Sequence[str] = (),
+    uses: Mapping[str, Any] | None = None,
 ) -> str:
     """sha256, in hexadecimal.
 
     definition: the service as in the Compose file, without its own digest label.
-    files: the stack's files by path relative to its folder. also: paths that count although nothing mounts them.
+    files: the stack's files by path relative to its folder. uses: what else makes the service, as data.
     fingerprint: a keyed hash of a secret's value, by the secret's name.
     """
     hasher = hashlib.sha256(json.dumps(definition, sort_keys=True, default=str).encode("utf-8", "surrogateescape"))
-    taken = (*mounted_paths(definition, compose), *also)
+    if uses:
+        hasher.update(json.dumps(uses, sort_keys=True, default=str).encode("utf-8", "surrogateescape"))
+    taken = mounted_paths(definition, compose)
     for path, file in sorted(files.items()):
         if any(each in (".", path) or path.startswith(each + "/") for each in taken):
             content = "".join(

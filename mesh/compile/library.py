@@ -6,9 +6,9 @@ import importlib.util
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,6 +17,9 @@ from mesh.compile.yamltext import load_compose
 from mesh.errors import Location, MeshError
 from mesh.paths import TEMPLATES
 from mesh.spec.mesh import Mesh
+
+if TYPE_CHECKING:
+    from mesh.compile.plain_project import PlainProject
 
 PLAIN = "compose.yaml"
 TEMPLATE = "compose.yaml.j2"
@@ -58,6 +61,10 @@ class StackFolder:
         where = str(self.path / PLAIN)
         try:
             data = load_compose(self.compose)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = Location(where, mark.line + 1, mark.column + 1) if mark else Location(where)
+            raise MeshError("not valid YAML", where=place, why=str(error.problem or error.context)) from error
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise MeshError("not valid YAML", where=where, why=str(error)) from error
         if not _bounded(data):
@@ -107,6 +114,7 @@ class StackLibrary:
 
     folders: Mapping[str, StackFolder]
     defaults: Mapping[str, Any]
+    _plain: dict[str, PlainProject] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(cls, stacks_dir: Path, inventory_dir: Path, mesh: Mesh, *, templates: Path = TEMPLATES) -> StackLibrary:
@@ -140,13 +148,21 @@ class StackLibrary:
             found[name] = Placement(name, stack.kind or name, stack.on, mesh.hosts[stack.on], port)
         return found
 
+    def plain(self, mesh: Mesh, stack: str) -> PlainProject:
+        """The project of a stack of the operator's own, its variables replaced."""
+        if stack not in self._plain:
+            from mesh.compile.plain_project import read_project
+
+            self._plain[stack] = read_project(self.folders[stack], mesh.stacks[stack].env)
+        return self._plain[stack]
+
     def images(self, mesh: Mesh, stack: str) -> dict[str, str]:
         """Image of each service of a stack before pinning: the spec's `images:`, else the stack's own."""
         folder = self.folders[stack]
         if folder.contract:
             own = dict(folder.contract.images)
         else:
-            services = folder.parsed()["services"]
+            services = self.plain(mesh, stack).data["services"]
             own = {str(name): str(each["image"]) for name, each in services.items() if each.get("image")}
         return {service: mesh.images.get(f"{stack}.{service}") or mesh.images.get(service) or own[service] for service in own}
 
@@ -196,7 +212,9 @@ def _extra_files(path: Path) -> dict[str, FolderFile]:
         for name in sorted(names):
             file = Path(folder) / name
             relative = file.relative_to(path).as_posix()
-            if relative in (PLAIN, TEMPLATE, CONTRACT, "README.md") or (name.startswith(".") and name != ".env"):
+            hidden = name.startswith(".")
+            variables = hidden and (name.endswith(".env") or name.startswith(".env."))
+            if relative in (PLAIN, TEMPLATE, CONTRACT, "README.md") or (hidden and not variables):
                 continue
             info = file.lstat()
             if not stat.S_ISREG(info.st_mode):
@@ -210,7 +228,7 @@ def _extra_files(path: Path) -> dict[str, FolderFile]:
                     where=str(path),
                     mend="keep data in a volume; the folder is for configuration",
                 )
-            mode = 0o600 if name == ".env" else 0o755 if info.st_mode & 0o100 else 0o644
+            mode = 0o600 if variables else 0o755 if info.st_mode & 0o100 else 0o644
             found[relative] = FolderFile(file.read_bytes().decode("utf-8", "surrogateescape"), mode)
     return found
 

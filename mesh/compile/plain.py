@@ -34,8 +34,22 @@ def edit_plain(folder: StackFolder, name: str, images: Mapping[str, str], labels
             _add_labels(service, labels[key.value], folder)
         edited.append((key, service))
     services.value = edited
+    _spell_out_nulls(root, set())
     text: str = yaml.serialize(root, Dumper=AsWrittenDumper, width=10_000)
     return text
+
+
+def _spell_out_nulls(node: yaml.Node, seen: set[int]) -> None:
+    """The emitter would write a value that is left out inside `{}` as an empty text."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode) and node.value == "" and node.tag == "tag:yaml.org,2002:null":
+        node.value = "null"
+    elif isinstance(node, yaml.MappingNode | yaml.SequenceNode):
+        for each in node.value:
+            for part in each if isinstance(each, tuple) else (each,):
+                _spell_out_nulls(part, seen)
 
 
 def _add_labels(service: yaml.MappingNode, labels: Mapping[str, str], folder: StackFolder) -> None:

@@ -16,8 +16,8 @@ from mesh.findings import SpecInvalid
 from mesh.spec.scalars import core_scalar
 from mesh.spec.yaml_source import parse_yaml, plain_data
 
-Value = Mapping[str, str | int | Sequence[str]]
-"""What an entry holds: texts, whole numbers, lists of texts."""
+Value = Mapping[str, str | int | Sequence[str] | Mapping[str, str]]
+"""What an entry holds: texts, whole numbers, lists of texts, mappings of texts."""
 _BOM = "\ufeff"
 
 
@@ -68,7 +68,7 @@ def _compare(before: Any, edited: bytes, file: str, section: str, name: str, val
         raise CannotEditError(f"with the change it would no longer be read: {error.findings[0].message}") from None
     entries = {key: each for key, each in (before.get(section) or {}).items() if key != name}
     if value is not None:
-        entries[name] = {key: each if isinstance(each, str | int) else list(each) for key, each in value.items()}
+        entries[name] = {key: _plain(each) for key, each in value.items()}
     if after != {**before, section: entries}:
         raise CannotEditError(f"an alias, a merge key or an unusual form takes part in `{section}:`")
 
@@ -188,6 +188,10 @@ def _after_line(text: str, at: int, lines: str, line_end: str) -> str:
     if not head.endswith("\n"):
         head, lines = head + line_end, lines.removesuffix(line_end)
     return head + lines + text[place:]
+
+
+def _plain(value: str | int | Sequence[str] | Mapping[str, str]) -> object:
+    return value if isinstance(value, str | int) else dict(value) if isinstance(value, Mapping) else list(value)
 
 
 def _flow(value: object) -> str:

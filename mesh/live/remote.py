@@ -25,9 +25,9 @@ class Remote:
         """The command line; everything else is stdin."""
         return f"sh -s -- mesh-{self.run}"
 
-    def script(self, *call: str, stdin: str = "") -> str:
-        """host.sh with one call. stdin: lines for the called function (never with a line MESH_END)."""
+    def script(self, *call: str, stdin: str = "", more: str = "") -> str:
+        """host.sh with one call. stdin: lines for the called function (never with a line MESH_END). more: functions beside it."""
         settings = {"root": self.root, "docker": self.docker, "run": self.run, "stale": str(STALE_MINUTES)}
         head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
         line = shlex.join(call) + (f" <<'MESH_END'\n{stdin}\nMESH_END\n" if stdin else " </dev/null\n")
-        return f"{head}{_LIBRARY.read_text('utf-8')}\n{line}"
+        return f"{head}{_LIBRARY.read_text('utf-8')}\n{more}\n{line}"

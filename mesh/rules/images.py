@@ -15,7 +15,11 @@ _MOVING = {"latest", "nightly", "edge", "rolling"}
 """A tag with one of these words in it moves even where it has a number: 16-latest."""
 
 
-def _floats(tag: str) -> bool:
+_VERSION = re.compile(r"v?(\d+(?:\.\d+){1,3}|\d+(?=$|[-_+]))")
+"""At the beginning of a tag. A lone number is none in the middle of a word: 0af31c is a hash."""
+
+
+def floats(tag: str) -> bool:
     """Whether the tag will mean another image one day: it names no version at all, or says itself that it moves."""
     return not any(character.isdigit() for character in tag) or not _MOVING.isdisjoint(re.split(r"[-_.]", tag.lower()))
 
@@ -48,12 +52,12 @@ def images_are_exact(context: Context) -> Iterator[Problem]:
         reference = ImageRef.parse(image)
         if reference.digest:
             continue
-        if not reference.tag or _floats(reference.tag):
+        if not reference.tag or floats(reference.tag):
             what = f"the tag `{reference.tag}` floats" if reference.tag else "it has no tag, so it is whatever `latest` is"
             yield Problem(path, f"{stack}.{service}: {image}: {what}", f"write an exact tag: {reference.repo}:1.2.3")
 
 
-@rule("image-refused", "error")
+@rule("image-known-bad", "error")
 def images_are_not_known_to_be_bad(context: Context) -> Iterator[Problem]:
     """The version of an image is compromised, or older than the lowest one without a known hole.
 
@@ -62,7 +66,7 @@ def images_are_not_known_to_be_bad(context: Context) -> Iterator[Problem]:
     for path, stack, service, image in _used(context):
         reference = ImageRef.parse(image)
         advice = _advice(context, reference.repo)
-        version = re.match(r"v?(\d+(?:\.\d+){0,3})", reference.tag)
+        version = _VERSION.match(reference.tag)
         if advice is None or version is None:
             continue
         why = next((why for pattern, why in advice.bad.items() if fnmatchcase(version[1], pattern)), None)
@@ -72,9 +76,9 @@ def images_are_not_known_to_be_bad(context: Context) -> Iterator[Problem]:
         if why is not None:
             yield Problem(path, f"{stack}.{service}: {image} is known to be bad: {why}", mend)
         elif advice.floor and _numbers(version[1]) < _numbers(advice.floor):
-            yield Problem(
-                path, f"{stack}.{service}: {image} is below {advice.floor}, the lowest version without a known hole", mend
-            )
+            because = f": {advice.below}" if advice.below else ""
+            message = f"{stack}.{service}: {image} is below {advice.floor}, the lowest version without a known hole{because}"
+            yield Problem(path, message, mend)
 
 
 def _advice(context: Context, repo: str) -> ImageAdvice | None:

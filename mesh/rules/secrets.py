@@ -8,6 +8,7 @@ from mesh.findings import Path
 from mesh.rules.rule import Context, Problem, rule
 from mesh.spec.mesh import Mesh
 from mesh.spec.providers import CloudProvider
+from mesh.spec.types import SecretRef
 
 
 def references(mesh: Mesh) -> Iterator[tuple[Path, str, str]]:
@@ -20,6 +21,9 @@ def references(mesh: Mesh) -> Iterator[tuple[Path, str, str]]:
     for name, stack in mesh.stacks.items():
         for file, secret in stack.secrets.items():
             yield ("stacks", name, "secrets", file), secret.name, f"stacks.{name}"
+        for variable, value in stack.env.items():
+            if isinstance(value, SecretRef):
+                yield ("stacks", name, "env", variable), value.name, f"stacks.{name}"
 
 
 def _needed(context: Context) -> dict[str, tuple[Path, str]]:

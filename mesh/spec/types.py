@@ -185,3 +185,17 @@ def parse_secret_ref(value: Any) -> SecretRef:
 
 
 Secret = Annotated[SecretRef, BeforeValidator(parse_secret_ref)]
+
+
+def parse_env_value(value: Any) -> SecretRef | str:
+    """A variable's value: text, a whole number, or `secret:NAME`. YAML would write `true` and `1.10` in its own way."""
+    if isinstance(value, SecretRef) or (isinstance(value, str) and value.startswith("secret:")):
+        return parse_secret_ref(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.replace("\n", "").replace("\t", "").isprintable():
+        raise _refused("env_value", value, "text", 'quote it, such as "true", "1.10" or ""')
+    return value
+
+
+EnvValue = Annotated[SecretRef | str, BeforeValidator(parse_env_value)]

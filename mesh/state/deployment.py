@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+Quoting = Literal["raw", "shell", "dotenv"]
+
 
 @dataclass(frozen=True, slots=True)
 class SecretPart:
     """The place of a secret's value inside a file. The value itself is never part of a Deployment.
 
-    quoting: `raw` puts the bytes as they are, `shell` as one single-quoted shell word.
+    quoting: `raw` puts the bytes as they are, `shell` as one single-quoted shell word, `dotenv` as a value in Compose's .env.
     """
 
     name: str
-    quoting: Literal["raw", "shell"] = "raw"
+    quoting: Quoting = "raw"
 
 
 Text = tuple[str | SecretPart, ...]
@@ -50,8 +52,18 @@ class File:
         return hashlib.sha256(self.content(value_of)).hexdigest()
 
 
-def _quoted(value: str, quoting: Literal["raw", "shell"]) -> str:
-    return value if quoting == "raw" else "'" + value.replace("'", "'\\''") + "'"
+def _quoted(value: str, quoting: Quoting) -> str:
+    if quoting == "raw":
+        return value
+    return dotenv_value(value) if quoting == "dotenv" else "'" + value.replace("'", "'\\''") + "'"
+
+
+def dotenv_value(value: str) -> str:
+    """A value as .env has to hold it for Compose to read exactly it: between `'` nothing is special but `'` and a last `\\`."""
+    if "'" not in value and not value.endswith("\\"):
+        return f"'{value}'"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,10 @@ class StackDiff:
         """All differences of the stack, files first."""
         found = [*self._file_changes(), *self._extra_files()]
         services = [change for service in self.stack.services if (change := self._service_change(service))]
-        found += [*self._missing_images(services), *services, *self._extra_containers()]
+        extra = list(self._extra_containers())
+        if found or services or extra:
+            services += self._adopted_remade({change.name for change in services})
+        found += [*self._missing_images(services), *services, *extra]
         if not found and not self.as_applied:
             why = "is missing" if self.record is None else "names another release"
             found.append(self._change("file", self._path(RELEASE_FILE), "update", f"{why}: the last apply did not finish"))
@@ -132,6 +135,8 @@ class StackDiff:
         """Reasons to make the container anew."""
         why: list[str] = []
         changed = [path for path in self._differing if any(_covers(mount, path) for mount in self._mounts(service))]
+        if self.adopted(service, container):
+            return why
         digest = container.labels.get(DIGEST_LABEL)
         if digest is None:
             why.append("its container was not made by the mesh")
@@ -151,6 +156,23 @@ class StackDiff:
             if recorded and recorded.config_hash != container.config_hash:
                 why.append("was recreated by hand: its definition is not the one that was applied")
         return why
+
+    def adopted(self, service: Service, container: ObservedContainer) -> bool:
+        """Whether it runs as `mesh adopt` found it: without our labels, but what it was made from is what is wanted."""
+        recorded = self.record.services.get(service.name) if self.record else None
+        return (
+            recorded is not None
+            and DIGEST_LABEL not in container.labels
+            and (recorded.digest, recorded.config_hash, recorded.image_id)
+            == (service.digest, container.config_hash, container.image_id)
+        )
+
+    def _adopted_remade(self, changed: set[str]) -> Iterator[Change]:
+        """Any change of the stack brings the labels to its adopted containers, which makes them anew."""
+        for service in self.stack.services:
+            if service.name not in changed and any(self.adopted(service, each) for each in self.containers(service)):
+                why = "was adopted as it ran, and is made anew once, with the mesh's labels"
+                yield self._change("service", service.name, "update", why)
 
     def _why_restarted(self, service: Service, container: ObservedContainer) -> list[str]:
         """Reasons to start it again as it is."""

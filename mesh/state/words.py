@@ -23,9 +23,14 @@ def environment_differences(wanted: Mapping[str, str], seen: Iterable[str]) -> l
     return phrases
 
 
+def looks_secret(name: str, value: str) -> bool:
+    """Whether a variable could be a secret, by its name or by the look of its value."""
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+
+
 def shown(name: str, value: str) -> str:
     """A variable's value for the operator's eyes, or that it is hidden."""
-    if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
+    if looks_secret(name, value):
         return "(hidden)"
     return repr(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}...")
 

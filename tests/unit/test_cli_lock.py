@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +32,8 @@ class Registry(ThreadingHTTPServer):
         self.status = 0
         self.realm = f"http://127.0.0.1:{self.server_port}/token"
         self.token_body = ""
+        self.tags: dict[str, list[list[str]]] = {}
+        """Pages of tags by the path of the first."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -54,6 +57,12 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(registry.status)
         elif registry.token and self.headers.get("Authorization") != f"Bearer {registry.token}":
             self._answer(401, {"WWW-Authenticate": f'Bearer realm="{registry.realm}",service="double"'})
+        elif self.path.partition("?")[0] in registry.tags:
+            path, _, query = self.path.partition("?")
+            pages = registry.tags[path]
+            page = int(query.partition("page=")[2] or 0)
+            link = {"Link": f'<{path}?page={page + 1}>; rel="next"'} if page + 1 < len(pages) else {}
+            self._answer(200, link, json.dumps({"name": "x", "tags": pages[page]}).encode())
         elif self.path in registry.digests and "image.index" in self.headers["Accept"]:
             digest = registry.digests[self.path]
             self._answer(200, {"Docker-Content-Digest": digest} if digest else {}, MANIFEST)
@@ -194,3 +203,35 @@ def test_a_damaged_lock_is_written_anew(inventory: Path, run_mesh: Run) -> None:
 )
 def test_a_repository_is_read_as_docker_reads_it(repo: str, host: str, name: str) -> None:
     assert split(repo) == (host, name)
+
+
+def test_check_says_what_is_newer_and_what_has_moved_and_writes_nothing(
+    inventory: Path, registry: Registry, run_mesh: Run
+) -> None:
+    run_mesh("lock", "-C", inventory)
+    registry.tags = {"/v2/litellm/tags/list": [["1.0", "1.1-rc1"], ["1.2", "latest"]], "/v2/lab/ollama/tags/list": [["2.0"]]}
+    before = (inventory / "images.lock").read_bytes()
+    registry.digests["/v2/lab/ollama/manifests/2.0"] = SECOND
+    ran = run_mesh("lock", "--check", "--json", "-C", inventory)
+    known = {each["image"].partition("/")[2]: each for each in json.loads(ran.out)["images"]}
+    assert (known["litellm:1.0"]["newer"], known["litellm:1.0"]["moved"]) == ("1.2", False)
+    assert (known["lab/ollama:2.0"]["newer"], known["lab/ollama:2.0"]["moved"]) == (None, True)
+    assert (inventory / "images.lock").read_bytes() == before
+
+
+def test_check_exits_with_what_it_found(inventory: Path, registry: Registry, run_mesh: Run) -> None:
+    text = (inventory / "mesh.yaml").read_text()
+    (inventory / "mesh.yaml").write_text(
+        text.replace(f"front: 'x/z:1@{FIRST}'", f"front: '127.0.0.1:{registry.server_port}/z:1'")
+    )
+    registry.digests["/v2/z/manifests/1"] = FIRST
+    names = ("litellm", "lab/ollama", "z")
+    registry.tags = {f"/v2/{name}/tags/list": [["1.0", "2.0", "1"]] for name in names}
+    run_mesh("lock", "-C", inventory)
+    assert run_mesh("lock", "--check", "-C", inventory).code == 2
+    registry.tags = {f"/v2/{name}/tags/list": [["latest"]] for name in names}
+    assert run_mesh("lock", "--check", "-C", inventory).code == 0
+    registry.status = 500
+    ran = run_mesh("lock", "--check", "-C", inventory)
+    assert ran.code == 1
+    assert "answered 500" in ran.err

@@ -115,6 +115,7 @@ FILES = {"a.conf": "1", "b.env": "X=1", "conf.d/deep/c.conf": "1", "d.conf": "1"
 )
 def test_a_plain_stack_restarts_what_takes_from_the_changed_file(tmp_path: Path, file: str, expected: set[str]) -> None:
     data = plain_mesh(tmp_path, COMPOSE, FILES)
+    data["stacks"]["own"]["secrets"] = {"token": "secret:one"}
     before = compiled(data, inventory=tmp_path)
     (tmp_path / "own" / file).write_text("changed")
     assert changed(before, compiled(data, inventory=tmp_path)) == expected
@@ -137,6 +138,7 @@ def test_the_env_file_of_the_project_counts_where_it_is_used(tmp_path: Path) -> 
 
 def test_an_executable_bit_counts(tmp_path: Path) -> None:
     data = plain_mesh(tmp_path, COMPOSE, FILES)
+    data["stacks"]["own"]["secrets"] = {"token": "secret:one"}
     before = compiled(data, inventory=tmp_path)
     (tmp_path / "own/a.conf").chmod(0o755)
     assert changed(before, compiled(data, inventory=tmp_path)) == {"own/a"}

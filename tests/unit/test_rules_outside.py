@@ -12,6 +12,11 @@ from mesh.catalogue import Catalogue
 from mesh.findings import SpecInvalid
 from mesh.rules.world import StackFacts
 
+NO_HOLE = "the lowest version without a known hole"
+EVERYWHERE = "compromised release, on PyPI, Docker Hub and GHCR (since 2026-10-21, the vendor rebuilt it from 1.106.2)"
+HOLES = "CVE-2026-42208, CVE-2026-42271 (fixed in 1.83.7) and a Host-header bypass (GHSA-4xpc-pv4p-pm3w)"
+REDIRECTS = "CVE-2026-45401: an address that redirects reaches the inside of the network (since 2026-05-15, NVD)"
+
 
 def with_image(image: str) -> dict[str, StackFacts]:
     return {**a_world().stacks, "litellm": StackFacts("litellm", {"litellm": image})}
@@ -119,11 +124,27 @@ def test_an_exact_tag_is_accepted(tmp_path: Path, tag: str) -> None:
 @pytest.mark.parametrize(
     ("image", "why"),
     [
-        ("ghcr.io/berriai/litellm:v1.82.7", "is known to be bad: compromised release of 2026-03-24 (OSV MAL-2026-2144)"),
-        ("litellm/litellm-database:1.82.8-stable", "is known to be bad: compromised release of 2026-03-24 (OSV MAL-2026-2144)"),
-        ("ghcr.io/berriai/litellm:v1.107.0", "is known to be bad: compromised release of 2026-10-21, on Docker Hub and GHCR too"),
-        ("ghcr.io/berriai/litellm:v1.107.3", "is known to be bad: compromised release of 2026-10-21, on Docker Hub and GHCR too"),
-        ("ghcr.io/berriai/litellm:v1.86.1", "is below 1.86.2, the lowest version without a known hole"),
+        ("ghcr.io/berriai/litellm:v1.82.7", "is known to be bad: compromised release (since 2026-03-24, OSV MAL-2026-2144)"),
+        (
+            "litellm/litellm-database:1.82.8-stable",
+            "is known to be bad: compromised release (since 2026-03-24, OSV MAL-2026-2144)",
+        ),
+        (
+            "ghcr.io/berriai/litellm:v1.107.0",
+            f"is known to be bad: {EVERYWHERE}",
+        ),
+        (
+            "ghcr.io/berriai/litellm:v1.107.3",
+            f"is known to be bad: {EVERYWHERE}",
+        ),
+        (
+            "ghcr.io/berriai/litellm:v1.86.1",
+            f"is below 1.86.2, {NO_HOLE}: {HOLES}",
+        ),
+        (
+            "ghcr.io/open-webui/open-webui:v0.9.4",
+            f"is below 0.9.5, {NO_HOLE}: {REDIRECTS}",
+        ),
     ],
 )
 def test_a_version_that_is_known_to_be_bad_is_refused(tmp_path: Path, image: str, why: str) -> None:
@@ -197,7 +218,7 @@ def test_the_operator_knows_better_than_the_catalogue(tmp_path: Path) -> None:
     )
     known = Catalogue.load(tmp_path)
     found = findings(tmp_path, "models: {v3: {at: deepseek, id: deepseek-chat}}", catalogue=known)
-    assert sorted({each.rule for each in found}) == ["image-refused", "model-retired"]
+    assert sorted({each.rule for each in found}) == ["image-known-bad", "model-retired"]
     assert [each.message for each in found if each.rule == "model-retired"] == [
         "models.v4: the provider retired `deepseek-v4-pro` on 2026-01-01"
     ]

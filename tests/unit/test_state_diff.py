@@ -189,7 +189,7 @@ def test_a_container_recreated_by_hand_is_found_by_composes_own_hash() -> None:
 
 
 def test_a_container_without_the_meshs_label_is_taken_over_aloud() -> None:
-    change = only(plan(change_container(ideal(deployment()), "qdrant-qdrant-1", labels={})))
+    change = only(plan(change_container(ideal(deployment()), "qdrant-qdrant-1", labels={}, config_hash="by-hand")))
     assert (change.verb, change.why) == ("update", "its container was not made by the mesh")
 
 
