@@ -12,12 +12,14 @@ from mesh.live.observe import list_gateways, list_models
 from mesh.state.deployment import Deployment
 from mesh.state.diff import diff
 from mesh.state.observed import Observed, ObservedHost
-from mesh.state.work import HostWork, host_work
+from mesh.state.work import HostWork, host_work, rollback_work
 
 
 def work_for(run: Run, seen: ObservedHost) -> HostWork:
-    """What the one diff says has to be done on this host."""
+    """What the one diff says has to be done on this host, or what is to be taken back there."""
     here = run.deployment.hosts[seen.name]
+    if run.rollback:
+        return rollback_work(here, seen, run.rollback.get(seen.name, {}))
     gateway = run.deployment.gateway
     if gateway and not any(stack.kind == "litellm" for stack in here.stacks):
         gateway = None

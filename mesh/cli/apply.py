@@ -48,16 +48,16 @@ def _do(seen: Look, stacks: Collection[str]) -> bool:
     """Run the deploys and look again. Whether everything is as the spec says now."""
     import secrets
 
-    from mesh.cli.progress import Progress
+    from mesh.cli.progress import follow
     from mesh.live.apply import run_deploys
 
     started = time.monotonic()
     hosts = list(dict.fromkeys(change.host for change in seen.plan.changes))
-    progress = Progress(lambda line: print(line, flush=True))
     print(f"applying to {names(hosts)}", flush=True)
-    finished = run_deploys(
-        seen.inventory, seen.deployment, run=secrets.token_hex(6), hosts=hosts, stacks=stacks, listen=progress.hear
-    )
+    with follow() as progress:
+        finished = run_deploys(
+            seen.inventory, seen.deployment, run=secrets.token_hex(6), hosts=hosts, stacks=stacks, listen=progress.hear
+        )
     if finished.code and not progress.failures:
         why = safe("\n        ".join(finished.log))
         raise MeshError("pyinfra failed before it got to a stack", why=why, mend="mend what it says; the next apply goes on")

@@ -14,20 +14,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import IO, Any
 
 from mesh.inventory import Inventory
-from mesh.live.holder import Holder, who
+from mesh.live.holder import Holder
 from mesh.live.parallel import side_by_side
 from mesh.live.remote import Remote
 from mesh.live.ssh import Target, run_script
 from mesh.paths import DEPLOYS, INVENTORY, PROJECT
 from mesh.state.deployment import Deployment
 from mesh.state.observed import Observed, ObservedHost, Unknown
+from mesh.state.work import BackTo
 
 TICK_SECONDS = 1.0
 _PATIENCE_SECONDS = 10
@@ -61,16 +61,21 @@ def run_deploys(
     *,
     run: str,
     hosts: Collection[str],
-    stacks: Collection[str],
+    stacks: Collection[str] = (),
+    rollback: Mapping[str, Mapping[str, BackTo]] | None = None,
     listen: Callable[[Event], None],
 ) -> Finished:
-    """Apply to the named hosts. An interruption ends the work on the hosts and releases their locks before it goes on up."""
+    """Apply to the named hosts, or take stacks back (host -> stack -> its release to go back to).
+
+    An interruption ends the work on the hosts and releases their locks before it goes on up.
+    """
     read, write = os.pipe()
     environment = os.environ | {
         "MESH_INVENTORY": str(inventory.dir.resolve()),
         "MESH_RUN": run,
         "MESH_STACKS": ",".join(stacks),
         "MESH_EVENTS": str(write),
+        "MESH_ROLLBACK": json.dumps(rollback or {}, default=asdict),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
     }
     limits = [word for host in hosts for word in ("--limit", host)]
@@ -158,8 +163,6 @@ def release_dead_locks(inventory: Inventory, deployment: Deployment, observed: O
 
 def _end_run(inventory: Inventory, deployment: Deployment, host: str, run: str) -> str | Unknown:
     """Stop a run on one host from outside, whatever it is doing, and release its lock."""
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    journal = json.dumps({"run": run, "at": at, "by": who(), "finished": False})
     spec = inventory.mesh.hosts[host]
-    script = Remote(deployment.hosts[host].root, spec.docker, run).script("abort", journal)
+    script = Remote(deployment.hosts[host].root, spec.docker, run).script("abort")
     return run_script(Target(host, spec, inventory.dir), script)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mesh.state.cards import SeenCards
+from mesh.state.deployment import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,12 @@ class RecordedRelease:
     services: Mapping[str, RecordedService] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     """Paths of the files it wrote, relative to the stack's folder: those the spec no longer has are cleared away."""
+    seconds: float | None = None
+    """That its last `up` took, health included."""
+    rolled_back: str = ""
+    """Who took the stack back to it and when, as `by at`; empty for a release that was applied."""
+    probe: Probe | None = None
+    """How it is asked whether it answers."""
 
 
 @dataclass(frozen=True, slots=True)

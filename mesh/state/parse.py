@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh.state.cards import SeenCards, lost_inside, read_cards
-from mesh.state.deployment import HostDeployment
+from mesh.state.deployment import HostDeployment, Probe
 from mesh.state.observed import (
     ObservedContainer,
     ObservedFile,
@@ -102,7 +102,7 @@ def _observed(host: HostDeployment, sections: list[_Section]) -> ObservedHost:
         releases={
             _unhex(section.argument): release
             for section in sections
-            if section.name == "release" and (release := _release(section.text))
+            if section.name == "release" and (release := read_release(section.text))
         },
         cards=_cards(sections),
         lock=last["lock"].text.strip() or "unknown" if "lock" in last else "",
@@ -195,7 +195,7 @@ def _familiar(reference: str) -> str:
     return f"{folder}{slash}{bare}@{digest}" if digest else f"{folder}{slash}{bare}:{tag or 'latest'}"
 
 
-def _release(text: str) -> RecordedRelease | None:
+def read_release(text: str) -> RecordedRelease | None:
     """`.release.json`; None when somebody damaged it, which is the same as an apply that did not finish."""
     try:
         data = json.loads(text)
@@ -203,6 +203,17 @@ def _release(text: str) -> RecordedRelease | None:
             name: RecordedService(service["digest"], service["config_hash"], service["image_id"])
             for name, service in data["services"].items()
         }
-        return RecordedRelease(data["release"], data["at"], data["by"], data["mesh"], services, tuple(data["files"]))
+        back, probe = data.get("rolled_back"), data.get("probe")
+        return RecordedRelease(
+            data["release"],
+            data["at"],
+            data["by"],
+            data["mesh"],
+            services,
+            tuple(data["files"]),
+            data.get("seconds"),
+            f"{back['by']} {back['at']}" if back else "",
+            Probe(probe["url"], probe["timeout"]) if probe else None,
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

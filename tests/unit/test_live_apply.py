@@ -95,7 +95,7 @@ def test_an_interruption_ends_pyinfra_aborts_on_the_hosts_and_goes_on_up(start: 
         start('emit(event="started", host="vm", stack="x", pid=os.getpid()); time.sleep(60)', interrupt)
     assert not Path(f"/proc/{pids[0]}").exists()
     assert [name for name, _ in scripts] == ["vm"]
-    assert scripts[0][1].startswith('abort \'{"run": "run1"')
+    assert scripts[0][1].startswith("abort")
     assert heard[-1] == Event("released", "vm")
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from statekit import SECRET, environment, service, stack, stub_docker, value_of
@@ -104,6 +105,10 @@ def written(made: StackRelease) -> tuple[str, ...]:
     return tuple(file.path.removeprefix(f"{made.directory}/") for file in made.files)
 
 
+def journal(box: Box) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (box.root / "journal.jsonl").read_text().splitlines()]
+
+
 def tree(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -153,10 +158,9 @@ def test_a_run_that_lost_its_lock_changes_nothing(box: Box) -> None:
 
 def test_the_end_of_a_run_leaves_a_journal_line_and_no_lock(box: Box) -> None:
     box.lock()
-    entry = json.dumps({"run": "run1", "failed": []})
-    assert box.run("run1", "drop_lock", entry).returncode == 0
+    assert box.run("run1", "drop_lock", json.dumps({"run": "run1", "finished": True})).returncode == 0
     assert not (box.root / "lock").exists()
-    assert (box.root / "journal.jsonl").read_text() == f"{entry}\n"
+    assert journal(box) == [{"run": "run1", "finished": True, "stacks": {}}]
 
 
 def test_an_abort_ends_what_still_works_and_releases_the_lock(box: Box) -> None:
@@ -171,6 +175,9 @@ def test_an_abort_ends_what_still_works_and_releases_the_lock(box: Box) -> None:
     assert box.run("run1", "abort", "{}").returncode == 0
     assert running.wait(10) != 0
     assert not (box.root / "lock").exists()
+    last = journal(box)[-1]
+    assert (last["run"], last["by"], last["at"], last["finished"]) == ("run1", "op@laptop", "now", False)
+    assert last["stacks"]["web"]["result"] == "interrupted"
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
