@@ -4,6 +4,7 @@
 
     MESH_INVENTORY   the inventory folder              MESH_RUN      identity of the run
     MESH_STACKS      only these stacks, by commas      MESH_EVENTS   file descriptor for progress, one JSON object a line
+    MESH_GO          file descriptor that gives the sign to begin, and what was observed
     MESH_ROLLBACK    the stacks to take back in place of an apply: {host: {stack: {release, probe}}} in JSON
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import pickle
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -26,6 +28,7 @@ from mesh.live.remote import Remote
 from mesh.paths import INVENTORY
 from mesh.secrets.value import redact
 from mesh.state.deployment import Deployment, Probe
+from mesh.state.observed import Observed
 from mesh.state.work import BackTo, waves
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class Run:
     """Names of the stacks to touch; empty for all."""
     at: str
     events: int | None = None
+    go: int | None = None
     rollback: Mapping[str, Mapping[str, BackTo]] = field(default_factory=dict)
     """Host -> stack -> the release to go back to. Empty for an apply."""
     failed: dict[str, str] = field(default_factory=dict)
@@ -59,6 +63,18 @@ class Run:
         known = {name for wave in ordered for name in wave}
         left = sorted({name for stacks in self.rollback.values() for name in stacks} - known)
         return (*ordered, tuple(left)) if left else ordered
+
+    @cached_property
+    def observed(self) -> Observed:
+        """What `mesh apply` saw, once it says that the work may begin. Ends this process when it says that it may not."""
+        if self.go is None:
+            return Observed()
+        with os.fdopen(self.go, "rb") as sign:
+            data = sign.read()
+        if not data:
+            os._exit(1)
+        observed: Observed = pickle.loads(data)  # from our own parent
+        return observed
 
     @property
     def verb(self) -> str:
@@ -101,7 +117,7 @@ def current() -> Run:
     folder = Path(os.environ.get("MESH_INVENTORY") or INVENTORY)
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     only = frozenset(filter(None, os.environ.get("MESH_STACKS", "").split(",")))
-    events = os.environ.get("MESH_EVENTS")
+    events, go = os.environ.get("MESH_EVENTS"), os.environ.get("MESH_GO")
     rollback = json.loads(os.environ.get("MESH_ROLLBACK") or "{}")
     return Run(
         inventory=open_inventory(folder),
@@ -109,6 +125,7 @@ def current() -> Run:
         only=only,
         at=now.isoformat().replace("+00:00", "Z"),
         events=int(events) if events else None,
+        go=int(go) if go else None,
         rollback={host: {name: _back_to(each) for name, each in stacks.items()} for host, stacks in rollback.items()},
     )
 

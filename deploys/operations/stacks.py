@@ -41,18 +41,22 @@ Commands = Generator[FunctionCommand, None, None]
 
 
 @operation()
-def lock(run: Run, work: HostWork, holder: str) -> Commands:
-    """Take the host's lock. holder: who the host said has it; a run that has provably died gives way."""
+def lock(run: Run, work: HostWork, holder: str, journal: str) -> Commands:
+    """Take the host's lock.
+
+    holder: who the host said has it; a run that has provably died gives way.
+    journal: bytes of the host's journal when it was looked at, where that was some time ago: no run may have ended since.
+    """
     if work.empty:
         current_host.noop("nothing to change")
         return
-    yield FunctionCommand(_lock, (run, holder), {})
+    yield FunctionCommand(_lock, (run, holder, journal), {})
 
 
-def _lock(state: State, host: Host, run: Run, holder: str) -> bool:
+def _lock(state: State, host: Host, run: Run, holder: str, journal: str) -> bool:
     known = Holder.parse(holder)
     dead = known.run if known and known.dead else ""
-    succeeded, lines = call(host, run, "take_lock", dead, str(run.holder), run.verb)
+    succeeded, lines = call(host, run, "take_lock", dead, str(run.holder), run.verb, journal)
     if lines:
         run.emit("locked" if succeeded else "failed", host.name, why=lines[-1])
         host.log(lines[-1])

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesh.cli.look import as_error, count, names, safe
 from mesh.cli.output import confirm, note, print_error, style
@@ -13,11 +14,14 @@ from mesh.errors import EXIT_ERROR, EXIT_OK, MeshError
 from mesh.inventory import Inventory, open_inventory
 from mesh.live.kept import read_releases
 from mesh.state.journal import runs
-from mesh.state.observed import Unknown
+from mesh.state.observed import Observed, Unknown
 from mesh.state.plan import CannotTell
 from mesh.state.rollback import Rollback, Step, of_named, of_run
 from mesh.state.select import require_hosts
 from mesh.state.work import BackTo
+
+if TYPE_CHECKING:
+    from mesh.live.apply import Deploys
 
 
 def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), run_id: str = "", yes: bool = False) -> int:
@@ -31,11 +35,21 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
         note(safe(f"stays as it is: {line}"))
     if not rollback.steps:
         raise MeshError("nothing can be rolled back", why="see above", mend="mesh history shows what was applied")
-    print("\n".join(_text(inventory, rollback)))
-    if not yes and not confirm("Roll back?", otherwise="read what it does, then run it with -y"):
-        note("nothing was changed")
-        return EXIT_ERROR
-    return EXIT_OK if _do(inventory, rollback) else EXIT_ERROR
+    import secrets
+
+    from mesh.live.apply import Deploys
+
+    targets = {
+        host: {step.stack: BackTo(step.previous.release, step.previous.probe) for step in steps}
+        for host, steps in groupby(rollback.steps, key=lambda step: step.host)
+    }
+    run = secrets.token_hex(6)
+    with Deploys(inventory, inventory.deployment(), run=run, hosts=list(targets), rollback=targets) as deploys:
+        print("\n".join(_text(inventory, rollback)))
+        if not yes and not confirm("Roll back?", otherwise="read what it does, then run it with -y"):
+            note("nothing was changed")
+            return EXIT_ERROR
+        return EXIT_OK if _do(deploys, rollback, list(targets)) else EXIT_ERROR
 
 
 def _wanted(inventory: Inventory, hosts: Collection[str], stacks: Collection[str], run_id: str) -> Rollback:
@@ -81,27 +95,13 @@ def _step_lines(inventory: Inventory, step: Step) -> Iterator[str]:
         yield "  it is not in the spec: the next apply brings it down again"
 
 
-def _do(inventory: Inventory, rollback: Rollback) -> bool:
-    import secrets
-
+def _do(deploys: Deploys, rollback: Rollback, hosts: Collection[str]) -> bool:
     from mesh.cli.progress import follow
-    from mesh.live.apply import run_deploys
 
     started = time.monotonic()
-    targets = {
-        host: {step.stack: BackTo(step.previous.release, step.previous.probe) for step in steps}
-        for host, steps in groupby(rollback.steps, key=lambda step: step.host)
-    }
-    print(f"rolling back on {names(targets)}", flush=True)
+    print(f"rolling back on {names(hosts)}", flush=True)
     with follow() as progress:
-        finished = run_deploys(
-            inventory,
-            inventory.deployment(),
-            run=secrets.token_hex(6),
-            hosts=list(targets),
-            rollback=targets,
-            listen=progress.hear,
-        )
+        finished = deploys.go(Observed(), progress.hear)
     if finished.code and not progress.failures:
         why = safe("\n        ".join(finished.log))
         raise MeshError("pyinfra failed before it got to a stack", why=why, mend="mend what it says, and try again")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import select
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import IO, Any
@@ -55,51 +57,76 @@ class Finished:
     log: tuple[str, ...]
 
 
-def run_deploys(
-    inventory: Inventory,
-    deployment: Deployment,
-    *,
-    run: str,
-    hosts: Collection[str],
-    stacks: Collection[str] = (),
-    rollback: Mapping[str, Mapping[str, BackTo]] | None = None,
-    listen: Callable[[Event], None],
-) -> Finished:
-    """Apply to the named hosts, or take stacks back (host -> stack -> its release to go back to).
+class Deploys:
+    """One run of the deploys on the named hosts, or of taking stacks back (host -> stack -> its release to go back to).
 
-    An interruption ends the work on the hosts and releases their locks before it goes on up.
+    pyinfra starts at once and connects, while the operator reads the plan; nothing is done before `go`. Use it with `with`:
+    what has not begun by then never begins.
     """
-    read, write = os.pipe()
-    environment = os.environ | {
-        "MESH_INVENTORY": str(inventory.dir.resolve()),
-        "MESH_RUN": run,
-        "MESH_STACKS": ",".join(stacks),
-        "MESH_EVENTS": str(write),
-        "MESH_ROLLBACK": json.dumps(rollback or {}, default=asdict),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
-    }
-    limits = [word for host in hosts for word in ("--limit", host)]
-    command = [sys.executable, "-m", "pyinfra", "-y", *limits, str(INVENTORY / "homelab.py"), str(DEPLOYS / "site.py")]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        deployment: Deployment,
+        *,
+        run: str,
+        hosts: Collection[str],
+        stacks: Collection[str] = (),
+        rollback: Mapping[str, Mapping[str, BackTo]] | None = None,
+    ) -> None:
+        self._abort = partial(_abort, inventory, deployment, run, hosts)
+        self._events, events = os.pipe()
+        go, self._go = os.pipe()
+        environment = os.environ | {
+            "MESH_INVENTORY": str(inventory.dir.resolve()),
+            "MESH_RUN": run,
+            "MESH_STACKS": ",".join(stacks),
+            "MESH_EVENTS": str(events),
+            "MESH_GO": str(go),
+            "MESH_ROLLBACK": json.dumps(rollback or {}, default=asdict),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
+        }
+        limits = [word for host in hosts for word in ("--limit", host)]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pyinfra", "-y", *limits, str(INVENTORY / "homelab.py"), str(DEPLOYS / "site.py")],
             cwd=PROJECT,
             env=environment,
-            pass_fds=[write],
+            pass_fds=[events, go],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=self._log,
+            stderr=self._log,
             start_new_session=True,  # Ctrl-C is for us alone to handle: pyinfra would end with exit code 0
         )
-        os.close(write)
+        os.close(events)
+        os.close(go)
+        self._open = [self._events, self._go]
+
+    def __enter__(self) -> Deploys:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _stop(self._process)
+        self._log.close()
+        for pipe in self._open:
+            os.close(pipe)
+
+    def go(self, observed: Observed, listen: Callable[[Event], None]) -> Finished:
+        """Do the work. observed: what the plan was made from; hosts that are not in it are looked at again.
+
+        An interruption ends the work on the hosts and releases their locks before it goes on up.
+        """
+        self._open = []
         try:
-            with os.fdopen(read, "rb") as events:
+            with suppress(BrokenPipeError), os.fdopen(self._go, "wb") as sign:  # it has died: its log says why
+                pickle.dump(observed, sign)
+            with os.fdopen(self._events, "rb") as events:
                 for event in _events(events):
                     listen(event)
-            return Finished(process.wait(), _tail(log))
+            return Finished(self._process.wait(), _tail(self._log))
         except BaseException:
-            _stop(process)
-            _abort(inventory, deployment, run, hosts, listen)
+            _stop(self._process)
+            self._abort(listen)
             raise
 
 

@@ -41,7 +41,8 @@ stop_leftovers() { # end what a killed run left working, so that two runs never 
     done
 }
 
-take_lock() { # DEAD-RUN-OR-EMPTY HOLDER [VERB]: the first word of HOLDER is the run
+take_lock() { # DEAD-RUN-OR-EMPTY HOLDER [VERB [BYTES]]: the first word of HOLDER is the run; BYTES of the journal when it looked
+    size=$({ wc -c <"$root/journal.jsonl"; } 2>/dev/null)
     mkdir -p "$root" || fail "cannot make $root"
     if ! mkdir -m 700 "$lock" 2>/dev/null; then
         was=$(holder "$lock")
@@ -58,6 +59,10 @@ take_lock() { # DEAD-RUN-OR-EMPTY HOLDER [VERB]: the first word of HOLDER is the
         rm -rf "$lock.$run"
         mkdir -m 700 "$lock" 2>/dev/null || fail "somebody else was quicker"
         printf 'took over the lock of an apply that died: %s\n' "$was"
+    fi
+    if [ "${4:-$((size))}" != "$((size))" ]; then
+        rm -rf "$lock"
+        fail "another run has ended here since this one looked: $(sed -n '$s/.*"at": *"\([^"]*\)", *"by": *"\([^"]*\)".*/\2 at \1/p' "$root/journal.jsonl"); apply again"
     fi
     printf '%s\n' "$2" >"$lock/holder"
     printf '%s\n' "${3:-apply}" >"$lock/verb"

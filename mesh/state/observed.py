@@ -83,6 +83,8 @@ class ObservedHost:
     releases: Mapping[str, RecordedRelease] = field(default_factory=dict)
     lock: str = ""
     """Who holds the apply lock and since when; empty when nobody does."""
+    journal: int = 0
+    """Bytes of its journal, which grows with every run that ends."""
     cards: SeenCards | None = None
     """What nvidia-smi told; None where it was not asked."""
 

@@ -94,9 +94,14 @@ def _observed(host: HostDeployment, sections: list[_Section]) -> ObservedHost:
     last = {section.name: section for section in sections}
     if "containers" not in last:
         raise _UnreadableError("the section of containers is missing")
+    journal = f"{host.root}/journal.jsonl"
+    sizes = [
+        int(line.split()[4]) for each in sections if each.name == "files" for line in each.lines if line.endswith(f" {journal}")
+    ]
     return ObservedHost(
         name=host.name,
-        files=_files(sections),
+        files={path: file for path, file in _files(sections).items() if path != journal},
+        journal=sum(sizes),
         containers=tuple(sorted(map(_container, map(json.loads, last["containers"].lines)), key=lambda found: found.name)),
         images=_images(host, map(json.loads, last["images"].lines if "images" in last else ())),
         releases={

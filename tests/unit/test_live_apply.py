@@ -13,10 +13,10 @@ import pytest
 from statekit import deployment, ideal, with_host
 
 import mesh.live.apply as adapter
-from mesh.live.apply import Event, Finished, run_deploys
+from mesh.live.apply import Deploys, Event, Finished
 from mesh.live.holder import this_run
 from mesh.spec.hosts import Host
-from mesh.state.observed import Unknown
+from mesh.state.observed import Observed, Unknown
 
 STUB = """\
 import json, os, sys, time
@@ -44,7 +44,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
         inventory: Any = SimpleNamespace(
             dir=tmp_path, mesh=SimpleNamespace(hosts={name: Host(address="10.0.0.1") for name in ("vm", "box")})
         )
-        done = run_deploys(inventory, deployment(), run="run1", hosts=["vm"], stacks=["litellm"], listen=hear)
+        with Deploys(inventory, deployment(), run="run1", hosts=["vm"], stacks=["litellm"]) as deploys:
+            done = deploys.go(Observed(), hear)
         return done, events
 
     return run
