@@ -54,7 +54,8 @@ class Run:
 
     @cached_property
     def deployment(self) -> Deployment:
-        return self.inventory.deployment()
+        """A rollback puts nothing of it in place: it works without the key to the secrets."""
+        return self.inventory.deployment(preview=bool(self.rollback))
 
     @cached_property
     def waves(self) -> tuple[tuple[str, ...], ...]:

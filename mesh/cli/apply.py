@@ -36,7 +36,7 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
     from mesh.live.apply import Deploys
 
     hosts = list(dict.fromkeys(change.host for change in seen.plan.changes))
-    with Deploys(seen.inventory, seen.deployment, run=secrets.token_hex(6), hosts=hosts, stacks=stacks) as deploys:
+    with Deploys(seen.inventory, run=secrets.token_hex(6), hosts=hosts, stacks=stacks) as deploys:
         print(f"{text(seen.plan, seen.deployment)}\n\n{summary(seen.plan)}")
         if not yes and not confirm("Apply?", otherwise="read the plan, then run it with -y"):
             note("nothing was changed")
@@ -51,7 +51,7 @@ def _release(seen: Look) -> None:
     if any(isinstance(host, ObservedHost) and host.lock for host in seen.observed.hosts.values()):
         from mesh.live.apply import release_dead_locks
 
-        for host, holder in release_dead_locks(seen.inventory, seen.deployment, seen.observed):
+        for host, holder in release_dead_locks(seen.inventory, seen.observed):
             print(f"{host}: released the lock of an apply that died ({holder})", flush=True)
 
 

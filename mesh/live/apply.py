@@ -27,7 +27,6 @@ from mesh.live.parallel import side_by_side
 from mesh.live.remote import Remote
 from mesh.live.ssh import Target, run_script
 from mesh.paths import DEPLOYS, INVENTORY, PROJECT
-from mesh.state.deployment import Deployment
 from mesh.state.observed import Observed, ObservedHost, Unknown
 from mesh.state.work import BackTo
 
@@ -67,14 +66,13 @@ class Deploys:
     def __init__(
         self,
         inventory: Inventory,
-        deployment: Deployment,
         *,
         run: str,
         hosts: Collection[str],
         stacks: Collection[str] = (),
         rollback: Mapping[str, Mapping[str, BackTo]] | None = None,
     ) -> None:
-        self._abort = partial(_abort, inventory, deployment, run, hosts)
+        self._abort = partial(_abort, inventory, run, hosts)
         self._events, events = os.pipe()
         go, self._go = os.pipe()
         environment = os.environ | {
@@ -164,11 +162,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def _abort(
-    inventory: Inventory, deployment: Deployment, run: str, hosts: Collection[str], listen: Callable[[Event], None]
-) -> None:
+def _abort(inventory: Inventory, run: str, hosts: Collection[str], listen: Callable[[Event], None]) -> None:
     """End what the run still does on its hosts and release its locks. What cannot be reached is taken over by the next apply."""
-    answers = side_by_side({name: partial(_end_run, inventory, deployment, name, run) for name in hosts})
+    answers = side_by_side({name: partial(_end_run, inventory, name, run) for name in hosts})
     for name, answer in answers.items():
         if isinstance(answer, Unknown):
             why = f"its lock may still be held ({answer.why}); the next apply takes it over"
@@ -177,19 +173,19 @@ def _abort(
             listen(Event("released", name))
 
 
-def release_dead_locks(inventory: Inventory, deployment: Deployment, observed: Observed) -> list[tuple[str, str]]:
+def release_dead_locks(inventory: Inventory, observed: Observed) -> list[tuple[str, str]]:
     """End what runs that have provably died left on the hosts. Host and holder of every lock that is free again."""
     holders = {
         name: holder
         for name, host in observed.hosts.items()
         if isinstance(host, ObservedHost) and (holder := Holder.parse(host.lock)) and holder.dead
     }
-    answers = side_by_side({name: partial(_end_run, inventory, deployment, name, each.run) for name, each in holders.items()})
+    answers = side_by_side({name: partial(_end_run, inventory, name, each.run) for name, each in holders.items()})
     return [(name, str(holders[name])) for name, answer in answers.items() if not isinstance(answer, Unknown)]
 
 
-def _end_run(inventory: Inventory, deployment: Deployment, host: str, run: str) -> str | Unknown:
+def _end_run(inventory: Inventory, host: str, run: str) -> str | Unknown:
     """Stop a run on one host from outside, whatever it is doing, and release its lock."""
     spec = inventory.mesh.hosts[host]
-    script = Remote(deployment.hosts[host].root, spec.docker, run).script("abort")
+    script = Remote(inventory.mesh.root, spec.docker, run).script("abort")
     return run_script(Target(host, spec, inventory.dir), script)

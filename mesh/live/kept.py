@@ -29,7 +29,10 @@ def read_journals(inventory: Inventory, hosts: Collection[str], lines: int | Non
 def read_releases(inventory: Inventory, hosts: Collection[str]) -> dict[str, tuple[Kept, list[str]] | Unknown]:
     """The releases that run and those before them, and the whole journal, of every host."""
     answers = _ask(inventory, hosts, "releases")
-    return {host: each if isinstance(each, Unknown) else (_kept(each), _journal(each)) for host, each in answers.items()}
+    return {
+        host: each if isinstance(each, Unknown) else (_kept(each, inventory.mesh.mesh), _journal(each))
+        for host, each in answers.items()
+    }
 
 
 def read_prunable(inventory: Inventory, hosts: Collection[str], days: int) -> dict[str, list[str] | Unknown]:
@@ -66,12 +69,13 @@ def _journal(lines: list[str]) -> list[str]:
     return [line.removeprefix("journal ") for line in lines if line.startswith("journal ")]
 
 
-def _kept(lines: list[str]) -> Kept:
+def _kept(lines: list[str], mesh: str) -> Kept:
+    """Of this mesh: another one may share the host."""
     found: dict[str, dict[str, object]] = {"stacks": {}, "previous": {}}
     for line in lines:
         kind, _, rest = line.partition(" ")
         stack, _, text = rest.partition(" ")
-        if kind in found and (release := read_release(text)):
+        if kind in found and (release := read_release(text)) and release.mesh == mesh:
             found[kind][stack] = release
     images = frozenset(line.removeprefix("image ") for line in lines if line.startswith("image "))
     return Kept(found["stacks"], found["previous"], images)  # type: ignore[arg-type]

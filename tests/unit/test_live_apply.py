@@ -42,9 +42,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
                 listen(event)
 
         inventory: Any = SimpleNamespace(
-            dir=tmp_path, mesh=SimpleNamespace(hosts={name: Host(address="10.0.0.1") for name in ("vm", "box")})
+            dir=tmp_path, mesh=SimpleNamespace(hosts={name: Host(address="10.0.0.1") for name in ("vm", "box")}, root="/opt/mesh")
         )
-        with Deploys(inventory, deployment(), run="run1", hosts=["vm"], stacks=["litellm"]) as deploys:
+        with Deploys(inventory, run="run1", hosts=["vm"], stacks=["litellm"]) as deploys:
             done = deploys.go(Observed(), hear)
         return done, events
 
@@ -122,9 +122,10 @@ def test_only_locks_of_runs_that_have_died_are_released(monkeypatch: pytest.Monk
     scripts: list[tuple[str, str]] = []
     monkeypatch.setattr(adapter, "run_script", lambda target, script: scripts.append((target.name, script)) or "")
     inventory: Any = SimpleNamespace(
-        dir=Path("/inventory"), mesh=SimpleNamespace(hosts={name: Host(address="10.0.0.1") for name in ("vm", "box")})
+        dir=Path("/inventory"),
+        mesh=SimpleNamespace(hosts={name: Host(address="10.0.0.1") for name in ("vm", "box")}, root="/opt/mesh"),
     )
     seen = with_host(with_host(ideal(deployment()), "vm", lock=str(dead)), "box", lock=str(living))
-    assert adapter.release_dead_locks(inventory, deployment(), seen) == [("vm", str(dead))]
+    assert adapter.release_dead_locks(inventory, seen) == [("vm", str(dead))]
     assert [name for name, _ in scripts] == ["vm"]
     assert "\nrun=dead\n" in scripts[0][1]
