@@ -160,6 +160,18 @@ def test_a_run_that_lost_its_lock_changes_nothing(box: Box) -> None:
     assert box.calls() == ""
 
 
+def test_a_plan_from_before_the_end_of_another_run_is_not_done_any_more(box: Box) -> None:
+    box.lock()
+    assert box.run("run1", "drop_lock", '{"run": "run1", "at": "now", "by": "op@laptop", "finished": true}').returncode == 0
+    size = (box.root / "journal.jsonl").stat().st_size
+    late = box.run("run2", "take_lock", "", "run2 op@desk since now pid 1 on desk", "apply", "0")
+    assert late.returncode == 1
+    assert "another run has ended here since this one looked: op@laptop at now" in late.stderr
+    assert not (box.root / "lock").exists()
+    known = box.run("run2", "take_lock", "", "run2 op@desk since now pid 1 on desk", "apply", str(size))
+    assert known.returncode == 0, known.stderr
+
+
 def test_the_end_of_a_run_leaves_a_journal_line_and_no_lock(box: Box) -> None:
     box.lock()
     assert box.run("run1", "drop_lock", json.dumps({"run": "run1", "finished": True})).returncode == 0
