@@ -198,6 +198,7 @@ drop() { # PATH in $into
 activate() { # the release that ran goes to previous/, the new files take its place
     [ -d "$new" ] || [ -s "$work/stale" ] || return 0
     if [ -f "$dir/.release.json" ]; then # only a release that was up is worth keeping
+        images_of "$dir" >>"$root/images"
         rm -rf "$previous.new"
         mkdir -p "$root/previous" && mkdir -m 700 "$previous.new" || return 1
         from=$dir into=$previous.new
@@ -299,8 +300,7 @@ record() { # .release.json, from what runs now: the identity is on its first lin
         "$docker" inspect --format '{{$l := .Config.Labels}}{{json (index $l "com.docker.compose.service")}}:{"digest":{{json (index $l "mesh.digest")}},"config_hash":{{json (index $l "com.docker.compose.config-hash")}},"image_id":{{json .Image}}}' $ids |
             sed '/^$/d' | sed '$!s/$/,/'
         printf '},"seconds":%s%s}\n' "$(took)" "$(cat "$work/rolled_back" 2>/dev/null)"
-    } >"$dir/.release.json.new" && mv -f "$dir/.release.json.new" "$dir/.release.json" || return 1
-    images_of "$dir" >>"$root/images"
+    } >"$dir/.release.json.new" && mv -f "$dir/.release.json.new" "$dir/.release.json"
 }
 
 images_of() { # FOLDER: ids of the images of the release that is recorded there
@@ -428,6 +428,7 @@ down() { # STACK: containers and networks go, volumes and data stay
         exit 1
     }
     every "$work/extra" remove_container
+    [ ! -f "$dir/.release.json" ] || images_of "$dir" >>"$root/images"
     rm -rf "$previous"
     mkdir -p "$root/previous" && mkdir -m 700 "$previous" || exit 1
     from=$dir into=$previous
