@@ -50,7 +50,7 @@ unneeded_images() { # those that releases recorded, and neither a release that r
     [ $# -gt 0 ] || return 0
     "$docker" image inspect --format '{{.Id}} {{.Size}}{{range .RepoTags}} {{.}}{{end}}{{range .RepoDigests}} {{.}}{{end}}' "$@" 2>/dev/null |
         while read -r id size names; do
-            one_name "$names" && printf 'image %s %s %s\n' "$id" "$size" "${names%% *}"
+            [ -n "$size" ] && one_name "$names" && printf 'image %s %s %s\n' "$id" "$size" "${names%% *}"
         done
 }
 
