@@ -4,6 +4,8 @@
 
     MESH_INVENTORY   the inventory folder              MESH_RUN      identity of the run
     MESH_STACKS      only these stacks, by commas      MESH_EVENTS   file descriptor for progress, one JSON object a line
+    MESH_GO          file descriptor that gives the sign to begin, and what was observed
+    MESH_ROLLBACK    the stacks to take back in place of an apply: {host: {stack: {release, probe}}} in JSON
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import pickle
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,8 +27,9 @@ from mesh.live.holder import Holder, this_run, who
 from mesh.live.remote import Remote
 from mesh.paths import INVENTORY
 from mesh.secrets.value import redact
-from mesh.state.deployment import Deployment
-from mesh.state.work import waves
+from mesh.state.deployment import Deployment, Probe
+from mesh.state.observed import Observed
+from mesh.state.work import BackTo, waves
 
 if TYPE_CHECKING:
     from pyinfra.api import Host
@@ -40,16 +45,41 @@ class Run:
     """Names of the stacks to touch; empty for all."""
     at: str
     events: int | None = None
+    go: int | None = None
+    rollback: Mapping[str, Mapping[str, BackTo]] = field(default_factory=dict)
+    """Host -> stack -> the release to go back to. Empty for an apply."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Stack -> why. Its dependents are left alone, on whatever host they are."""
+    """Stack -> why, in one line. Its dependents are left alone, on whatever host they are."""
+    started: float = field(default_factory=time.monotonic)
 
     @cached_property
     def deployment(self) -> Deployment:
-        return self.inventory.deployment()
+        """A rollback puts nothing of it in place: it works without the key to the secrets."""
+        return self.inventory.deployment(preview=bool(self.rollback))
 
     @cached_property
     def waves(self) -> tuple[tuple[str, ...], ...]:
-        return waves(self.deployment)
+        """All stacks in their order; stacks that have left the spec and come back have none, and are last."""
+        ordered = waves(self.deployment)
+        known = {name for wave in ordered for name in wave}
+        left = sorted({name for stacks in self.rollback.values() for name in stacks} - known)
+        return (*ordered, tuple(left)) if left else ordered
+
+    @cached_property
+    def observed(self) -> Observed:
+        """What `mesh apply` saw, once it says that the work may begin. Ends this process when it says that it may not."""
+        if self.go is None:
+            return Observed()
+        with os.fdopen(self.go, "rb") as sign:
+            data = sign.read()
+        if not data:
+            os._exit(1)
+        observed: Observed = pickle.loads(data)  # from our own parent
+        return observed
+
+    @property
+    def verb(self) -> str:
+        return "rollback" if self.rollback else "apply"
 
     @property
     def holder(self) -> Holder:
@@ -72,9 +102,12 @@ class Run:
         except OSError:
             self.events = None  # nobody listens any more; the run goes on
 
-    def fail(self, host: Host, stack: str, why: str, lines: Iterable[str] = ()) -> None:
-        """Note that a stack failed, and say so with the last lines of what was printed."""
-        self.failed[stack] = why
+    def fail(self, host: Host, stack: str, why: str, lines: Iterable[str] = (), reason: str = "") -> None:
+        """Note that a stack failed, and say so with the last lines of what was printed.
+
+        reason: one line for the journal, in place of why.
+        """
+        self.failed[stack] = reason or why
         self.emit("failed", host.name, stack, why=why, lines=list(lines)[-40:])
         host.log(redact(f"{stack} {why}"))
 
@@ -85,14 +118,22 @@ def current() -> Run:
     folder = Path(os.environ.get("MESH_INVENTORY") or INVENTORY)
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     only = frozenset(filter(None, os.environ.get("MESH_STACKS", "").split(",")))
-    events = os.environ.get("MESH_EVENTS")
+    events, go = os.environ.get("MESH_EVENTS"), os.environ.get("MESH_GO")
+    rollback = json.loads(os.environ.get("MESH_ROLLBACK") or "{}")
     return Run(
         inventory=open_inventory(folder),
         id=os.environ.get("MESH_RUN") or new_id(),
         only=only,
         at=now.isoformat().replace("+00:00", "Z"),
         events=int(events) if events else None,
+        go=int(go) if go else None,
+        rollback={host: {name: _back_to(each) for name, each in stacks.items()} for host, stacks in rollback.items()},
     )
+
+
+def _back_to(data: Mapping[str, Any]) -> BackTo:
+    probe = data["probe"]
+    return BackTo(data["release"], Probe(probe["url"], probe["timeout"]) if probe else None)
 
 
 def new_id() -> str:

@@ -7,7 +7,10 @@ from pyinfra import host
 from deploys.facts.mesh_host import MeshHost
 from deploys.run import current
 from deploys.stacks import apply_stacks
+from mesh.state.observed import ObservedHost
 
-seen = host.get_fact(MeshHost, mesh_host=host.name)
+seen = current().observed.hosts.get(host.name)
+if not isinstance(seen, ObservedHost):
+    seen = host.get_fact(MeshHost, mesh_host=host.name)
 if seen is not None:  # a host that cannot be read has failed by now; the others go on
     apply_stacks(current(), seen)

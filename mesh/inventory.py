@@ -61,6 +61,11 @@ class Inventory:
         """How to reach every host."""
         return self._kept.reach if self._kept else {name: host.reach for name, host in self.mesh.hosts.items()}
 
+    @property
+    def root(self) -> str:
+        """The tool's folder on every host."""
+        return next(iter(self._kept.deployment.hosts.values())).root if self._kept else self.mesh.root
+
     @cached_property
     def lock(self) -> ImageLock:
         """Image references and the digests they are pinned to."""

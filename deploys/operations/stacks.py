@@ -8,6 +8,7 @@ end the run: it goes back to its previous release, its dependents are left alone
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -23,6 +24,7 @@ from deploys.run import Run
 from mesh.errors import MeshError
 from mesh.live.holder import Holder
 from mesh.live.http import HttpError, status_of
+from mesh.secrets.value import redact
 from mesh.state.deployment import Probe
 from mesh.state.work import HostWork, StackWork, bundle
 
@@ -39,18 +41,22 @@ Commands = Generator[FunctionCommand, None, None]
 
 
 @operation()
-def lock(run: Run, work: HostWork, holder: str) -> Commands:
-    """Take the host's lock. holder: who the host said has it; a run that has provably died gives way."""
+def lock(run: Run, work: HostWork, holder: str, journal: str) -> Commands:
+    """Take the host's lock.
+
+    holder: who the host said has it; a run that has provably died gives way.
+    journal: bytes of the host's journal when it was looked at, where that was some time ago: no run may have ended since.
+    """
     if work.empty:
         current_host.noop("nothing to change")
         return
-    yield FunctionCommand(_lock, (run, holder), {})
+    yield FunctionCommand(_lock, (run, holder, journal), {})
 
 
-def _lock(state: State, host: Host, run: Run, holder: str) -> bool:
+def _lock(state: State, host: Host, run: Run, holder: str, journal: str) -> bool:
     known = Holder.parse(holder)
     dead = known.run if known and known.dead else ""
-    succeeded, lines = call(host, run, "take_lock", dead, str(run.holder))
+    succeeded, lines = call(host, run, "take_lock", dead, str(run.holder), run.verb, journal)
     if lines:
         run.emit("locked" if succeeded else "failed", host.name, why=lines[-1])
         host.log(lines[-1])
@@ -140,8 +146,12 @@ def _up_one(host: Host, run: Run, work: StackWork) -> None:
         run.fail(host, stack.name, f"was not touched: it needs {', '.join(waits)}, which failed")
         return
     started = time.monotonic()
-    run.emit("started", host.name, stack.name, doing="up")
-    _, lines = call(host, run, "up", stack.name, str(WAIT_SECONDS), *work.recreate)
+    doing = "back" if work.back_to else "up"
+    run.emit("started", host.name, stack.name, doing=doing)
+    if work.back_to:
+        _, lines = call(host, run, "revert", stack.name, str(WAIT_SECONDS), work.back_to)
+    else:
+        _, lines = call(host, run, "up", stack.name, str(WAIT_SECONDS), *work.recreate)
     outcome = lines[-1] if lines else ""
     if outcome == "@up" and stack.probe:
         why = _unanswered(stack.probe)
@@ -149,15 +159,21 @@ def _up_one(host: Host, run: Run, work: StackWork) -> None:
             _, lines = call(host, run, "rollback", stack.name, str(WAIT_SECONDS))
             lines, outcome = [why, *lines], lines[-1] if lines else ""
     if outcome == "@up":
-        run.emit("done", host.name, stack.name, doing="up", seconds=time.monotonic() - started)
+        run.emit("done", host.name, stack.name, doing=doing, seconds=time.monotonic() - started)
         return
     ends = {
-        "@back": "did not come up; its previous release runs again",
+        "@back": f"did not come up; its {'newer' if work.back_to else 'previous'} release runs again",
         "@stopped": "did not come up, and has no previous release that does: it is stopped",
         "@failed": "did not come up",
     }
     said = [line for line in lines if not line.startswith("@")]
-    run.fail(host, stack.name, ends.get(outcome, "did not come up, and the host did not say why"), said)
+    run.fail(host, stack.name, ends.get(outcome, "did not come up, and the host did not say why"), said, reason=_reason(said))
+
+
+def _reason(lines: list[str]) -> str:
+    """The line that says it best: Compose's last, before the last words of containers; or that the probe had no answer."""
+    words = list(itertools.takewhile(lambda line: not line.startswith("-- "), lines))
+    return (words[0] if words and words[0].startswith("http") else words[-1]).strip() if words else ""
 
 
 def _unanswered(probe: Probe) -> str:
@@ -186,8 +202,16 @@ def finish(run: Run, work: HostWork) -> Commands:
 def _finish(state: State, host: Host, run: Run, work: HostWork) -> bool:
     touched = sorted({*work.stacks, *(removed.name for removed in work.removed), *(each.stack for each in work.ollamas)})
     failed = {name: run.failed[name] for name in touched if name in run.failed}
-    entry = {"run": run.id, "at": run.at, "by": run.by, "stacks": touched, "failed": sorted(failed), "finished": True}
-    succeeded, lines = call(host, run, "drop_lock", json.dumps(entry))
+    entry = {
+        "run": run.id,
+        "at": run.at,
+        "by": run.by,
+        "verb": run.verb,
+        "seconds": round(time.monotonic() - run.started, 1),
+        "finished": True,
+        "why": failed,
+    }
+    succeeded, lines = call(host, run, "drop_lock", redact(json.dumps(entry)))
     if not succeeded:
         run.emit("failed", host.name, why=f"the lock could not be released: {' '.join(lines)}")
     return succeeded and not failed

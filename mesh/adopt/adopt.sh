@@ -1,7 +1,7 @@
 # After host.sh: puts the folders of adopted stacks in place. Containers are not touched.
 
 adopt() { # HOLDER JOURNAL-LINE, and on stdin what `upload` takes: each folder goes into place in one step, its record in it
-    take_lock '' "$1"
+    take_lock '' "$1" adopt
     (upload && place_adopted)
     code=$?
     drop_lock "$2"

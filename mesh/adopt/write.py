@@ -148,8 +148,8 @@ def write_host(inventory: Inventory, target: Target, adoptions: Sequence[Adoptio
                 _add(tar, path, file.content(inventory.secrets.value), file.mode)
             _add(tar, f"new/stacks/{stack.name}/.release.json", record.encode(), 0o644)
     names = sorted(each.project.name for each in adoptions)
-    journal = json.dumps({"at": at, "by": who(), "run": run, "finished": True, "adopted": names})
-    more = Path(__file__).with_name("adopt.sh").read_text("utf-8")
+    journal = json.dumps({"run": run, "at": at, "by": who(), "verb": "adopt", "finished": True, "adopted": names})
+    more = [Path(__file__).with_name("adopt.sh")]
     remote = Remote(mesh.root, target.reach.docker, run)
     stdin = base64.encodebytes(buffer.getvalue()).decode()
     answer = run_script(target, remote.script("adopt", str(this_run(run, at)), journal, stdin=stdin, more=more))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesh.cli.look import Look, as_error, beside, look, look_again, names, safe, summary, text
 from mesh.cli.output import confirm, note, print_error
@@ -12,6 +14,9 @@ from mesh.cli.plan import explained
 from mesh.errors import EXIT_ERROR, EXIT_OK, MeshError
 from mesh.state.observed import ObservedHost
 from mesh.state.select import select_hosts
+
+if TYPE_CHECKING:
+    from mesh.live.apply import Deploys
 
 
 def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), yes: bool = False, diff: bool = False) -> int:
@@ -27,15 +32,21 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
             return EXIT_ERROR
         print("nothing to change")
         return EXIT_OK
-    if yes and not diff:  # nobody waits for an explanation
-        print(f"{text(seen.plan, seen.deployment)}\n\n{summary(seen.plan)}")
-    else:
-        print(explained(seen, diff=diff))
-    if not yes and not confirm("Apply?", otherwise="read the plan, then run it with -y"):
-        note("nothing was changed")
-        return EXIT_ERROR
-    _release(seen)
-    done = _do(seen, stacks)
+    import secrets
+
+    from mesh.live.apply import Deploys
+
+    hosts = list(dict.fromkeys(change.host for change in seen.plan.changes))
+    with Deploys(seen.inventory, run=secrets.token_hex(6), hosts=hosts, stacks=stacks) as deploys:
+        if yes and not diff:  # nobody waits for an explanation
+            print(f"{text(seen.plan, seen.deployment)}\n\n{summary(seen.plan)}")
+        else:
+            print(explained(seen, diff=diff))
+        if not yes and not confirm("Apply?", otherwise="read the plan, then run it with -y"):
+            note("nothing was changed")
+            return EXIT_ERROR
+        _release(seen)
+        done = _do(seen, deploys, hosts, stacks)
     return EXIT_OK if done and not seen.plan.unknown else EXIT_ERROR
 
 
@@ -44,24 +55,19 @@ def _release(seen: Look) -> None:
     if any(isinstance(host, ObservedHost) and host.lock for host in seen.observed.hosts.values()):
         from mesh.live.apply import release_dead_locks
 
-        for host, holder in release_dead_locks(seen.inventory, seen.deployment, seen.observed):
+        for host, holder in release_dead_locks(seen.inventory, seen.observed):
             print(f"{host}: released the lock of an apply that died ({holder})", flush=True)
 
 
-def _do(seen: Look, stacks: Collection[str]) -> bool:
+def _do(seen: Look, deploys: Deploys, hosts: Collection[str], stacks: Collection[str]) -> bool:
     """Run the deploys and look again. Whether everything is as the spec says now."""
-    import secrets
-
-    from mesh.cli.progress import Progress
-    from mesh.live.apply import run_deploys
+    from mesh.cli.progress import follow
 
     started = time.monotonic()
-    hosts = list(dict.fromkeys(change.host for change in seen.plan.changes))
-    progress = Progress(lambda line: print(line, flush=True))
+    unlocked = {name: host for name, host in seen.observed.hosts.items() if isinstance(host, ObservedHost) and not host.lock}
     print(f"applying to {names(hosts)}", flush=True)
-    finished = run_deploys(
-        seen.inventory, seen.deployment, run=secrets.token_hex(6), hosts=hosts, stacks=stacks, listen=progress.hear
-    )
+    with follow() as progress:
+        finished = deploys.go(replace(seen.observed, hosts=unlocked), progress.hear)
     if finished.code and not progress.failures:
         why = safe("\n        ".join(finished.log))
         raise MeshError("pyinfra failed before it got to a stack", why=why, mend="mend what it says; the next apply goes on")

@@ -15,10 +15,14 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 
 def style(text: str, *names: str, stream: TextIO | None = None) -> str:
     """`text` in the named styles (bold, dim, red, ...) when the stream (stdout by default) is a terminal that wants them."""
-    stream = stream or sys.stdout
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+    if not lively(stream or sys.stdout):
         return text
     return f"\x1b[{';'.join(_STYLES[name] for name in names)}m{text}\x1b[0m"
+
+
+def lively(stream: TextIO | None = None) -> bool:
+    """Whether the stream (stdout by default) is a terminal that wants colours and can move its cursor."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and (stream or sys.stdout).isatty()
 
 
 def harmless(text: str) -> str:

@@ -143,6 +143,61 @@ def adopt(
 
 
 @app.command()
+def history(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    hosts: Hosts = None,
+    stacks: Stacks = None,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many runs.")] = 10,
+    json: Json = False,
+) -> int:
+    """Show who applied what, when, and how it went.
+
+    From the journals of all hosts, the latest run first. Exit 0, 1: a host could not be read.
+    """
+    from mesh.cli.history import run
+
+    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), number=number, as_json=json)
+
+
+@app.command()
+def rollback(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    hosts: Hosts = None,
+    stacks: Stacks = None,
+    run_id: Annotated[
+        str, typer.Option("--run", metavar="ID", show_default=False, help="What this run of mesh history changed.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before changing things.")] = False,
+) -> int:
+    """Go back to the previous release.
+
+    Of the named stacks; else of all that the last run changed, on all hosts or the named ones.
+    """
+    from mesh.cli.rollback import run
+
+    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), run_id=run_id, yes=yes)
+
+
+@app.command()
+def prune(
+    ctx: typer.Context,
+    inventory: Dir = None,
+    hosts: Hosts = None,
+    days: Annotated[int, typer.Option(min=0, help="Files put aside by earlier releases are kept so long.")] = 30,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before removing things.")] = False,
+) -> int:
+    """Remove what the mesh left and nobody needs.
+
+    Images of earlier releases, networks of stacks that are gone, files put aside. Never volumes, nothing foreign.
+    """
+    from mesh.cli.prune import run
+
+    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), days=days, yes=yes)
+
+
+@app.command()
 def ask(
     ctx: typer.Context,
     route: Annotated[str, typer.Argument(metavar="ROUTE", help="Name of a route of the spec.")],

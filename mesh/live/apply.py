@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import select
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import IO, Any
 
 from mesh.inventory import Inventory
-from mesh.live.holder import Holder, who
+from mesh.live.holder import Holder
 from mesh.live.parallel import side_by_side
 from mesh.live.remote import Remote
 from mesh.live.ssh import Target, run_script
 from mesh.paths import DEPLOYS, INVENTORY, PROJECT
-from mesh.state.deployment import Deployment
 from mesh.state.observed import Observed, ObservedHost, Unknown
+from mesh.state.work import BackTo
 
 TICK_SECONDS = 1.0
 _PATIENCE_SECONDS = 10
@@ -55,46 +56,75 @@ class Finished:
     log: tuple[str, ...]
 
 
-def run_deploys(
-    inventory: Inventory,
-    deployment: Deployment,
-    *,
-    run: str,
-    hosts: Collection[str],
-    stacks: Collection[str],
-    listen: Callable[[Event], None],
-) -> Finished:
-    """Apply to the named hosts. An interruption ends the work on the hosts and releases their locks before it goes on up."""
-    read, write = os.pipe()
-    environment = os.environ | {
-        "MESH_INVENTORY": str(inventory.dir.resolve()),
-        "MESH_RUN": run,
-        "MESH_STACKS": ",".join(stacks),
-        "MESH_EVENTS": str(write),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
-    }
-    limits = [word for host in hosts for word in ("--limit", host)]
-    command = [sys.executable, "-m", "pyinfra", "-y", *limits, str(INVENTORY / "homelab.py"), str(DEPLOYS / "site.py")]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
+class Deploys:
+    """One run of the deploys on the named hosts, or of taking stacks back (host -> stack -> its release to go back to).
+
+    pyinfra starts at once and connects, while the operator reads the plan; nothing is done before `go`. Use it with `with`:
+    what has not begun by then never begins.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        *,
+        run: str,
+        hosts: Collection[str],
+        stacks: Collection[str] = (),
+        rollback: Mapping[str, Mapping[str, BackTo]] | None = None,
+    ) -> None:
+        self._abort = partial(_abort, inventory, run, hosts)
+        self._events, events = os.pipe()
+        go, self._go = os.pipe()
+        environment = os.environ | {
+            "MESH_INVENTORY": str(inventory.dir.resolve()),
+            "MESH_RUN": run,
+            "MESH_STACKS": ",".join(stacks),
+            "MESH_EVENTS": str(events),
+            "MESH_GO": str(go),
+            "MESH_ROLLBACK": json.dumps(rollback or {}, default=asdict),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
+        }
+        limits = [word for host in hosts for word in ("--limit", host)]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pyinfra", "-y", *limits, str(INVENTORY / "homelab.py"), str(DEPLOYS / "site.py")],
             cwd=PROJECT,
             env=environment,
-            pass_fds=[write],
+            pass_fds=[events, go],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=self._log,
+            stderr=self._log,
             start_new_session=True,  # Ctrl-C is for us alone to handle: pyinfra would end with exit code 0
         )
-        os.close(write)
+        os.close(events)
+        os.close(go)
+        self._open = [self._events, self._go]
+
+    def __enter__(self) -> Deploys:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _stop(self._process)
+        self._log.close()
+        for pipe in self._open:
+            os.close(pipe)
+
+    def go(self, observed: Observed, listen: Callable[[Event], None]) -> Finished:
+        """Do the work. observed: what the plan was made from; hosts that are not in it are looked at again.
+
+        An interruption ends the work on the hosts and releases their locks before it goes on up.
+        """
+        self._open = []
         try:
-            with os.fdopen(read, "rb") as events:
+            with suppress(BrokenPipeError), os.fdopen(self._go, "wb") as sign:  # it has died: its log says why
+                pickle.dump(observed, sign)
+            with os.fdopen(self._events, "rb") as events:
                 for event in _events(events):
                     listen(event)
-            return Finished(process.wait(), _tail(log))
+            return Finished(self._process.wait(), _tail(self._log))
         except BaseException:
-            _stop(process)
-            _abort(inventory, deployment, run, hosts, listen)
+            _stop(self._process)
+            self._abort(listen)
             raise
 
 
@@ -132,11 +162,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def _abort(
-    inventory: Inventory, deployment: Deployment, run: str, hosts: Collection[str], listen: Callable[[Event], None]
-) -> None:
+def _abort(inventory: Inventory, run: str, hosts: Collection[str], listen: Callable[[Event], None]) -> None:
     """End what the run still does on its hosts and release its locks. What cannot be reached is taken over by the next apply."""
-    answers = side_by_side({name: partial(_end_run, inventory, deployment, name, run) for name in hosts})
+    answers = side_by_side({name: partial(_end_run, inventory, name, run) for name in hosts})
     for name, answer in answers.items():
         if isinstance(answer, Unknown):
             why = f"its lock may still be held ({answer.why}); the next apply takes it over"
@@ -145,21 +173,19 @@ def _abort(
             listen(Event("released", name))
 
 
-def release_dead_locks(inventory: Inventory, deployment: Deployment, observed: Observed) -> list[tuple[str, str]]:
+def release_dead_locks(inventory: Inventory, observed: Observed) -> list[tuple[str, str]]:
     """End what runs that have provably died left on the hosts. Host and holder of every lock that is free again."""
     holders = {
         name: holder
         for name, host in observed.hosts.items()
         if isinstance(host, ObservedHost) and (holder := Holder.parse(host.lock)) and holder.dead
     }
-    answers = side_by_side({name: partial(_end_run, inventory, deployment, name, each.run) for name, each in holders.items()})
+    answers = side_by_side({name: partial(_end_run, inventory, name, each.run) for name, each in holders.items()})
     return [(name, str(holders[name])) for name, answer in answers.items() if not isinstance(answer, Unknown)]
 
 
-def _end_run(inventory: Inventory, deployment: Deployment, host: str, run: str) -> str | Unknown:
+def _end_run(inventory: Inventory, host: str, run: str) -> str | Unknown:
     """Stop a run on one host from outside, whatever it is doing, and release its lock."""
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    journal = json.dumps({"run": run, "at": at, "by": who(), "finished": False})
     reach = inventory.reach[host]
-    script = Remote(deployment.hosts[host].root, reach.docker, run).script("abort", journal)
+    script = Remote(inventory.root, reach.docker, run).script("abort")
     return run_script(Target(host, reach, inventory.dir), script)

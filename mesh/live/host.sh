@@ -41,7 +41,8 @@ stop_leftovers() { # end what a killed run left working, so that two runs never 
     done
 }
 
-take_lock() { # DEAD-RUN-OR-EMPTY HOLDER: the first word of HOLDER is the run
+take_lock() { # DEAD-RUN-OR-EMPTY HOLDER [VERB [BYTES]]: the first word of HOLDER is the run; BYTES of the journal when it looked
+    size=$({ wc -c <"$root/journal.jsonl"; } 2>/dev/null)
     mkdir -p "$root" || fail "cannot make $root"
     if ! mkdir -m 700 "$lock" 2>/dev/null; then
         was=$(holder "$lock")
@@ -54,24 +55,70 @@ take_lock() { # DEAD-RUN-OR-EMPTY HOLDER: the first word of HOLDER is the run
             fail "somebody else has taken over the abandoned lock"
         fi
         stop_leftovers "$lock.$run"
+        settle "$lock.$run" "$(unfinished "$lock.$run")"
         rm -rf "$lock.$run"
         mkdir -m 700 "$lock" 2>/dev/null || fail "somebody else was quicker"
         printf 'took over the lock of an apply that died: %s\n' "$was"
     fi
+    if [ "${4:-$((size))}" != "$((size))" ]; then
+        rm -rf "$lock"
+        fail "another run has ended here since this one looked: $(sed -n '$s/.*"at": *"\([^"]*\)", *"by": *"\([^"]*\)".*/\2 at \1/p' "$root/journal.jsonl"); apply again"
+    fi
     printf '%s\n' "$2" >"$lock/holder"
+    printf '%s\n' "${3:-apply}" >"$lock/verb"
     touch "$lock/beat"
 }
 
-drop_lock() { # JOURNAL-LINE: ends this run
-    printf '%s\n' "$1" >>"$root/journal.jsonl"
+drop_lock() { # JOURNAL-HEAD: ends this run
+    settle "$lock" "$1"
     rm -rf "$lock"
 }
 
-abort() { # JOURNAL-LINE: ends this run from outside, whatever it is doing
+abort() { # ends this run from outside, whatever it is doing
     was=$(holder "$lock")
     [ "${was%% *}" = "$run" ] || return 0
     stop_leftovers "$lock"
-    drop_lock "$1"
+    drop_lock "$(unfinished "$lock")"
+}
+
+# the journal: a line a run, closed with what became of each stack; journal.jsonl.1 holds the lines before, up to as many again
+
+unfinished() { # LOCK: the journal head of a run that did not come to its end
+    # shellcheck disable=SC2046
+    set -- "$(cat "$1/verb" 2>/dev/null)" $(holder "$1" | tr -d '"\134') # a backslash
+    printf '{"run":"%s","at":"%s","by":"%s","verb":"%s","finished":false}' "${2:-}" "${5:-}" "${3:-}" "${1:-apply}"
+}
+
+settle() { # LOCK JOURNAL-HEAD: what a run leaves behind
+    for each in "$1"/new/work/*; do # previous/ is what ran before: neither the release that runs, nor one that did not come up
+        [ -d "$each" ] || continue
+        kept=$root/previous/${each##*/}
+        [ "$(release_of "$kept")" = "$(release_of "$root/stacks/${each##*/}")" ] || continue
+        rm -rf "$kept"
+        [ ! -d "$1/before/${each##*/}" ] || mv "$1/before/${each##*/}" "$kept"
+    done
+    [ ! -s "$root/images" ] || { sort -u "$root/images" >"$root/images.new" && mv -f "$root/images.new" "$root/images"; }
+    if [ -n "$(find "$root/journal.jsonl" -prune -size +1000 2>/dev/null)" ]; then # of 512 bytes
+        mv -f "$root/journal.jsonl" "$root/journal.jsonl.1"
+    fi
+    printf '%s,"stacks":{%s}}\n' "${2%?}" "$(cat "$1"/result.* 2>/dev/null | tr '\n' ',' | sed 's/,$//')" >>"$root/journal.jsonl"
+}
+
+release_of() { # FOLDER: the identity of the release that is recorded there
+    [ -f "$1/.release.json" ] && sed -n '1s/.*"release": "\([0-9a-f]*\)".*/\1/p' "$1/.release.json"
+}
+
+now() { # hundredths of a second since the host started: a clock that nobody sets
+    IFS=' .' read -r whole part _ </proc/uptime && echo "$whole$part"
+}
+
+took() { # seconds since $start
+    hundredths=$(($(now) - start))
+    printf '%d.%02d' $((hundredths / 100)) $((hundredths % 100))
+}
+
+result() { # WORD: what became of the stack, for the journal
+    printf '"%s":{"result":"%s","seconds":%s,"from":"%s","to":"%s"}\n' "$stack" "$1" "$(took)" "$was" "$wanted" >"$lock/result.$stack"
 }
 
 begin() { # every command but the two above starts here
@@ -102,6 +149,7 @@ pull() { # IMAGE
         tail -n 5 "$log" >&2
         exit 1
     }
+    "$docker" image inspect --format '{{.Id}}' "$1" >>"$root/images"
 }
 
 upload() { # a tar in base64 on stdin: new/stacks/STACK/... and new/work/STACK/{keep,stale,extra,release}
@@ -150,11 +198,14 @@ drop() { # PATH in $into
 activate() { # the release that ran goes to previous/, the new files take its place
     [ -d "$new" ] || [ -s "$work/stale" ] || return 0
     if [ -f "$dir/.release.json" ]; then # only a release that was up is worth keeping
+        images_of "$dir" >>"$root/images"
         rm -rf "$previous.new"
         mkdir -p "$root/previous" && mkdir -m 700 "$previous.new" || return 1
         from=$dir into=$previous.new
         every "$work/keep" copy && copy .release.json || return 1
-        rm -rf "$previous"
+        if [ -d "$previous" ]; then
+            mkdir -p "$lock/before" && rm -rf "$lock/before/$stack" && mv "$previous" "$lock/before/$stack" || return 1
+        fi
         mv "$previous.new" "$previous" || return 1
         rm -f "$dir/.release.json"
     fi
@@ -240,7 +291,7 @@ roll() { # [SERVICE...]: as above, and the others are not touched while one is m
     done
 }
 
-record() { # .release.json, from what runs now
+record() { # .release.json, from what runs now: the identity is on its first line, what only this host knows at its end
     ids=$(containers) || return 1
     [ -n "$ids" ] || return 1
     # shellcheck disable=SC2016,SC2086
@@ -248,8 +299,12 @@ record() { # .release.json, from what runs now
         cat "$work/release"
         "$docker" inspect --format '{{$l := .Config.Labels}}{{json (index $l "com.docker.compose.service")}}:{"digest":{{json (index $l "mesh.digest")}},"config_hash":{{json (index $l "com.docker.compose.config-hash")}},"image_id":{{json .Image}}}' $ids |
             sed '/^$/d' | sed '$!s/$/,/'
-        printf '}}\n'
+        printf '},"seconds":%s%s}\n' "$(took)" "$(cat "$work/rolled_back" 2>/dev/null)"
     } >"$dir/.release.json.new" && mv -f "$dir/.release.json.new" "$dir/.release.json"
+}
+
+images_of() { # FOLDER: ids of the images of the release that is recorded there
+    sed -n 's/.*"image_id":"\(sha256:[0-9a-f]*\)".*/\1/p' "$1/.release.json"
 }
 
 explain() { # what Compose said, and the last words of the containers that are not well
@@ -273,20 +328,29 @@ at() { # STACK: where its things are
     log=$lock/log.$stack
     activated=no # whether the files in place are of a release that has not been up yet
     [ -f "$dir/.release.json" ] || activated=yes
+    start=$(now)
+    was=$(release_of "$dir")
+    wanted=$(sed -n '1s/.*"release": "\([0-9a-f]*\)".*/\1/p' "$work/release" 2>/dev/null)
 }
 
 remove_container() { quietly "$docker" rm --force "$1"; }
 
 end() { # WORD: the outcome is the last line, because not every way of running this tells the exit code
+    result "$1"
     printf '@%s\n' "$1"
     [ "$1" = up ]
     exit
 }
 
-up() { # STACK SECONDS [SERVICE...]: ends as up, back (the previous release runs), stopped (there was none) or failed (nothing new was tried)
+up() { # STACK SECONDS [SERVICE...]: ends as up, back (the release that ran runs again), stopped (there was none) or failed (nothing new was tried)
     begin
     at "$1"
     shift
+    bring_up "$@"
+}
+
+bring_up() { # SECONDS [SERVICE...]
+    result interrupted
     if ! activate; then
         printf 'its files could not be put in place\n'
         back "$@"
@@ -298,11 +362,33 @@ up() { # STACK SECONDS [SERVICE...]: ends as up, back (the previous release runs
     back "$@"
 }
 
+revert() { # STACK SECONDS RELEASE: to its previous release, which has to be that one; what ran is the previous one then. Ends as up
+    begin
+    at "$1"
+    if [ "$(release_of "$previous")" != "$3" ]; then
+        printf 'its previous release is not %s any more\n' "$3"
+        end failed
+    fi
+    head -n 1 "$previous/.release.json" >"$work/release" && wanted=$3
+    files_of_previous
+    grep -vxF -f "$work/back" "$work/keep" >"$work/stale"
+    from=$previous into=$new
+    { mkdir -p "$new" && every "$work/back" copy; } || end failed
+    bring_up "$2"
+}
+
+files_of_previous() { # in work/back
+    (cd "$previous" && find . -type f) | sed 's|^\./||' | grep -v '^\.release\.json$' >"$work/back"
+}
+
 rollback() { # STACK SECONDS: for a stack that is up and does not answer
     begin
     at "$1"
     shift
-    [ -e "$work/new" ] && activated=yes
+    if [ -e "$work/new" ]; then
+        activated=yes
+        was=$(release_of "$previous")
+    fi
     explain
     back "$1"
 }
@@ -314,7 +400,7 @@ back() { # SECONDS: to the previous release; a stack that never had one is stopp
     if [ -f "$previous/.release.json" ]; then
         every "$work/new" drop
         from=$previous
-        (cd "$previous" && find . -type f) | sed 's|^\./||' | grep -v '^\.release\.json$' >"$work/back"
+        files_of_previous
         if every "$work/back" copy && up_and_wait "$1" && copy .release.json; then
             end back
         fi
@@ -331,19 +417,22 @@ back() { # SECONDS: to the previous release; a stack that never had one is stopp
 down() { # STACK: containers and networks go, volumes and data stay
     begin
     at "$1"
+    result interrupted
     if [ -f "$dir/compose.yaml" ]; then
         compose down --remove-orphans
     elif [ -n "$(containers)" ]; then
         quietly "$docker" compose --ansi never --project-name "$stack" down --remove-orphans
     fi || {
+        result failed
         tail -n 6 "$log"
         exit 1
     }
     every "$work/extra" remove_container
+    [ ! -f "$dir/.release.json" ] || images_of "$dir" >>"$root/images"
     rm -rf "$previous"
     mkdir -p "$root/previous" && mkdir -m 700 "$previous" || exit 1
     from=$dir into=$previous
     every "$work/keep" move && move .release.json || exit 1
     rmdir "$dir/secrets" "$dir" 2>/dev/null
-    return 0
+    result down
 }

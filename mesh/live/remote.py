@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ STALE_MINUTES = 10
 """A lock whose run gave no sign of life for so long is abandoned. A living run gives one every 20 seconds."""
 
 _LIBRARY = Path(__file__).with_name("host.sh")
+UPKEEP = Path(__file__).with_name("upkeep.sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,9 @@ class Remote:
         """The command line; everything else is stdin."""
         return f"sh -s -- mesh-{self.run}"
 
-    def script(self, *call: str, stdin: str = "", more: str = "") -> str:
-        """host.sh with one call. stdin: lines for the called function (never with a line MESH_END). more: functions beside it."""
+    def script(self, *call: str, stdin: str = "", more: Collection[Path] = ()) -> str:
+        """host.sh with one call. stdin: lines for the called function (never with a line MESH_END). more: scripts it needs."""
         settings = {"root": self.root, "docker": self.docker, "run": self.run, "stale": str(STALE_MINUTES)}
         head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
         line = shlex.join(call) + (f" <<'MESH_END'\n{stdin}\nMESH_END\n" if stdin else " </dev/null\n")
-        return f"{head}{_LIBRARY.read_text('utf-8')}\n{more}\n{line}"
+        return f"{head}{''.join(each.read_text('utf-8') for each in (_LIBRARY, *more))}\n{line}"

@@ -76,15 +76,15 @@ class Session:
         except FileNotFoundError:
             self._failed = Unknown("there is no ssh on this machine", "install the OpenSSH client")
 
-    def run(self, script: str) -> str | Unknown:
-        """What the script printed on the host, or why it could not be run, in the operator's terms."""
+    def run(self, script: str, patience: float = ANSWER_SECONDS) -> str | Unknown:
+        """What the script printed on the host, or why it could not be run, in the operator's terms. patience: seconds."""
         if self._process is None:
             return self._failed or Unknown("the session has ended")
         try:
-            stdout, stderr = self._process.communicate(script.encode(), timeout=ANSWER_SECONDS)
+            stdout, stderr = self._process.communicate(script.encode(), timeout=patience)
         except subprocess.TimeoutExpired:
             return Unknown(
-                f"no answer within {ANSWER_SECONDS} s, although ssh connected",
+                f"no answer within {patience:.0f} s, although ssh connected",
                 f"look whether docker hangs there: ssh {_there(self.target)} docker ps",
             )
         finally:
@@ -106,9 +106,9 @@ def connect(inventory: Inventory, hosts: Collection[str] = ()) -> dict[str, Sess
     return {name: Session(Target(name, reach, inventory.dir)) for name, reach in wanted.items()}
 
 
-def run_script(target: Target, script: str) -> str | Unknown:
-    """One script in one session."""
-    return Session(target).run(script)
+def run_script(target: Target, script: str, patience: float = ANSWER_SECONDS) -> str | Unknown:
+    """One script in one session. patience: seconds until it is given up."""
+    return Session(target).run(script, patience)
 
 
 def explain(target: Target, code: int, stderr: str) -> Unknown:

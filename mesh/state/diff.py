@@ -9,6 +9,7 @@ from mesh.state.diff_cards import deviations, lost_cards, not_asked
 from mesh.state.diff_stack import StackDiff
 from mesh.state.observed import Observed, ObservedContainer, ObservedGateway, ObservedHost, Unknown
 from mesh.state.plan import CannotTell, Change, Deviation, Plan
+from mesh.state.release import release_id
 
 NAME_LABEL = "mesh.name"
 
@@ -39,6 +40,7 @@ def diff(deployment: Deployment, observed: Observed, value_of: Callable[[str], s
             for stack, it in not_asked(host, observed)
         ]
         foreign += [f"{name}/{container.name}" for container in _foreign(deployment, host, seen)]
+        notes += _rolled_back(host, seen)
         if seen.lock:
             notes.append(f"{name}: an apply holds the lock ({seen.lock})")
     broken = {(change.host, change.stack) for change in changes if change.subject == "service"}
@@ -55,6 +57,14 @@ def ours(deployment: Deployment, host: HostDeployment, container: ObservedContai
     """Whether the tool may change a container: it is in a managed project, or carries the mesh's name."""
     managed = {stack.name for stack in host.stacks}
     return container.project in managed or container.labels.get(NAME_LABEL) == deployment.mesh
+
+
+def _rolled_back(host: HostDeployment, seen: ObservedHost) -> Iterator[str]:
+    for stack in host.stacks:
+        record = seen.releases.get(stack.name)
+        if record and record.rolled_back and record.release != release_id(stack):
+            by, _, at = record.rolled_back.partition(" ")
+            yield f"{host.name}/{stack.name} was rolled back by {by} at {at}: apply takes it forward again"
 
 
 def _foreign(deployment: Deployment, host: HostDeployment, seen: ObservedHost) -> Iterator[ObservedContainer]:

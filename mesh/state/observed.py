@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mesh.state.cards import SeenCards
+from mesh.state.deployment import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,11 @@ class RecordedRelease:
     files: tuple[str, ...] = ()
     """Paths of the files it wrote, relative to the stack's folder: those the spec no longer has are cleared away."""
     seconds: float | None = None
-    """How long its `up` took, where it was written down."""
+    """That its last `up` took, health included."""
+    rolled_back: str = ""
+    """Who took the stack back to it and when, as `by at`; empty for a release that was applied."""
+    probe: Probe | None = None
+    """How it is asked whether it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ class ObservedHost:
     releases: Mapping[str, RecordedRelease] = field(default_factory=dict)
     lock: str = ""
     """Who holds the apply lock and since when; empty when nobody does."""
+    journal: int = 0
+    """Bytes of its journal, which grows with every run that ends."""
     cards: SeenCards | None = None
     """What nvidia-smi told; None where it was not asked."""
 

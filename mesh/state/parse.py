@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh.state.cards import SeenCards, lost_inside, read_cards
-from mesh.state.deployment import HostDeployment
+from mesh.state.deployment import HostDeployment, Probe
 from mesh.state.observed import (
     ObservedContainer,
     ObservedFile,
@@ -97,16 +97,21 @@ def _observed(host: HostDeployment, sections: list[_Section]) -> ObservedHost:
     containers = tuple(sorted(map(_container, map(json.loads, last["containers"].lines)), key=lambda found: found.name))
     ids = {container.image: container.image_id for container in containers if container.image_id}
     held = {section.argument for section in sections if section.name == "held"}
+    journal = f"{host.root}/journal.jsonl"
+    sizes = [
+        int(line.split()[4]) for each in sections if each.name == "files" for line in each.lines if line.endswith(f" {journal}")
+    ]
     return ObservedHost(
         name=host.name,
-        files=_files(sections),
+        files={path: file for path, file in _files(sections).items() if path != journal},
+        journal=sum(sizes),
         containers=containers,
         images=_images(host, map(json.loads, last["images"].lines if "images" in last else ()))
         | {reference: ids[reference] for reference in sorted(held) if reference in ids},
         releases={
             _unhex(section.argument): release
             for section in sections
-            if section.name == "release" and (release := _release(section.text))
+            if section.name == "release" and (release := read_release(section.text))
         },
         cards=_cards(sections),
         lock=last["lock"].text.strip() or "unknown" if "lock" in last else "",
@@ -199,7 +204,7 @@ def _familiar(reference: str) -> str:
     return f"{folder}{slash}{bare}@{digest}" if digest else f"{folder}{slash}{bare}:{tag or 'latest'}"
 
 
-def _release(text: str) -> RecordedRelease | None:
+def read_release(text: str) -> RecordedRelease | None:
     """`.release.json`; None when somebody damaged it, which is the same as an apply that did not finish."""
     try:
         data = json.loads(text)
@@ -207,8 +212,17 @@ def _release(text: str) -> RecordedRelease | None:
             name: RecordedService(service["digest"], service["config_hash"], service["image_id"])
             for name, service in data["services"].items()
         }
-        took = data.get("seconds")
-        seconds = float(took) if isinstance(took, int | float) and took >= 0 else None
-        return RecordedRelease(data["release"], data["at"], data["by"], data["mesh"], services, tuple(data["files"]), seconds)
+        back, probe, took = data.get("rolled_back"), data.get("probe"), data.get("seconds")
+        return RecordedRelease(
+            data["release"],
+            data["at"],
+            data["by"],
+            data["mesh"],
+            services,
+            tuple(data["files"]),
+            float(took) if isinstance(took, int | float) and took >= 0 else None,
+            f"{back['by']} {back['at']}" if back else "",
+            Probe(probe["url"], probe["timeout"]) if probe else None,
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -135,6 +135,7 @@ observe_docker() {
 
 observe_files() {
     set --
+    if [ -f "$root/journal.jsonl" ]; then set -- "$root/journal.jsonl"; fi
     for dir in @folders@ "$root"/stacks/*; do
         [ -d "$dir" ] || continue
         if ! [ -r "$dir" ] || ! [ -x "$dir" ]; then

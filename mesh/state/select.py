@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from mesh.errors import MeshError
@@ -17,10 +17,7 @@ def select_hosts(deployment: Deployment, hosts: Collection[str], stacks: Collect
     Raises MeshError for a name that is not in the spec. (A stack that is in the spec no longer is removed without `--stack`.)
     """
     known = [stack.name for host in deployment.hosts.values() for stack in host.stacks]
-    for name in hosts:
-        if name not in deployment.hosts:
-            mend = Suggester().mend(name, deployment.hosts, f"the spec has {', '.join(deployment.hosts)}")
-            raise MeshError(f"there is no host {name} in the spec", where="--host", mend=mend)
+    require_hosts(deployment.hosts, hosts)
     for name in stacks:
         if name not in known:
             mend = Suggester().mend(name, known, f"the spec has {', '.join(known)}")
@@ -32,6 +29,14 @@ def select_hosts(deployment: Deployment, hosts: Collection[str], stacks: Collect
     }
     gateway = any(stack.kind == "litellm" for host in chosen.values() for stack in host.stacks)
     return replace(deployment, hosts=chosen, gateway=deployment.gateway if gateway else None)
+
+
+def require_hosts(known: Collection[str], hosts: Iterable[str]) -> None:
+    """Raises MeshError for a host that is not one of the spec's."""
+    for name in hosts:
+        if name not in known:
+            mend = Suggester().mend(name, known, f"the spec has {', '.join(known)}")
+            raise MeshError(f"there is no host {name} in the spec", where="--host", mend=mend)
 
 
 def select_stacks(plan: Plan, stacks: Collection[str]) -> Plan:

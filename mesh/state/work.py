@@ -7,12 +7,12 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 
 from mesh.errors import MeshError
-from mesh.state.deployment import Deployment, File, HostDeployment, OllamaModels, StackRelease
+from mesh.state.deployment import Deployment, File, HostDeployment, OllamaModels, Probe, StackRelease
 from mesh.state.observed import ObservedHost
 from mesh.state.plan import Change, Plan
 from mesh.state.release import release_id
@@ -24,6 +24,7 @@ class StackWork:
 
     files: to write. stale: to put aside. keep: written by the tool and there now, so part of the previous release.
     recreate: services to make anew although Compose would see no difference. extra: containers to remove.
+    back_to: the release to go back to, which the host has kept; then there is nothing to write. Empty for the spec's release.
     """
 
     stack: StackRelease
@@ -32,6 +33,15 @@ class StackWork:
     keep: tuple[str, ...]
     recreate: tuple[str, ...]
     extra: tuple[str, ...]
+    back_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackTo:
+    """The release that a stack is to go back to, and how it was probed."""
+
+    release: str
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,18 @@ def host_work(host: HostDeployment, seen: ObservedHost, plan: Plan) -> HostWork:
         stacks,
         tuple(ollama for ollama in host.ollamas if ollama.stack in by_stack),
     )
+
+
+def rollback_work(host: HostDeployment, seen: ObservedHost, targets: Mapping[str, BackTo]) -> HostWork:
+    """Going back to releases that the host has kept, as work. A stack that has left the spec goes back without its order."""
+    named = {stack.name: stack for stack in host.stacks}
+    stacks = {}
+    for name, target in targets.items():
+        directory = f"{host.root}/stacks/{name}"
+        stack = replace(named.get(name, StackRelease(name, "", directory, (), ())), probe=target.probe)
+        keep = _written(directory, seen, name, ())
+        stacks[name] = StackWork(stack, (), (), keep, (), (), back_to=target.release)
+    return HostWork(host, {}, (), stacks, ())
 
 
 def _stack_work(stack: StackRelease, seen: ObservedHost, changes: Iterable[Change]) -> StackWork:
@@ -158,7 +180,11 @@ def bundle(work: HostWork, value_of: Callable[[str], str], *, mesh: str, at: str
                 rolling = each.stack.rolling
                 lines = [" ".join((rolling.before, *rolling.switch)), *rolling.services]
                 _add(tar, moment, f"{folder}/rolling", _lines(lines))
-            _add(tar, moment, f"{folder}/release", _release_head(each.stack, mesh, at, by).encode())
+            if each.back_to:
+                told = json.dumps({"by": by, "at": at})
+                _add(tar, moment, f"{folder}/rolled_back", f',"rolled_back":{told}'.encode())
+            else:
+                _add(tar, moment, f"{folder}/release", _release_head(each.stack, mesh, at, by).encode())
             for file in each.files:
                 path = f"new/stacks/{name}/{_relative(each.stack.directory, file.path)}"
                 _add(tar, moment, path, file.content(value_of), file.mode, file.owner, file.group)
@@ -190,5 +216,6 @@ def _release_head(stack: StackRelease, mesh: str, at: str, by: str) -> str:
         "at": at,
         "by": by,
         "files": [_relative(stack.directory, file.path) for file in stack.files],
+        "probe": {"url": stack.probe.url, "timeout": stack.probe.timeout} if stack.probe else None,
     }
     return json.dumps(head)[:-1] + ',"services":{\n'

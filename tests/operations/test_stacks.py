@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +13,8 @@ from statekit import service, stack
 import deploys.operations.stacks as operations
 from mesh.live.http import HttpError
 from mesh.state.deployment import Deployment, HostDeployment, Probe, StackRelease
-from mesh.state.work import HostWork, RemovedStack, StackWork
+from mesh.state.observed import ObservedHost
+from mesh.state.work import BackTo, HostWork, RemovedStack, StackWork, rollback_work
 
 ONE, TWO = "@fake/one", "@fake/two"
 Make = Callable[[Deployment], Fleet]
@@ -37,7 +39,7 @@ def all_of(wanted: Deployment, host: str, **more: object) -> HostWork:
 def add(fleet: Fleet, works: dict[str, HostWork]) -> None:
     """The sequence of deploys/stacks.py."""
     for host, work in works.items():
-        fleet.do(operations.lock, host, work, "")
+        fleet.do(operations.lock, host, work, "", "")
         fleet.do(operations.pull, host, work)
         fleet.do(operations.upload, host, work)
         fleet.do(operations.down, host, work)
@@ -111,7 +113,7 @@ def test_a_dead_run_on_this_machine_gives_way_and_a_living_or_strange_one_does_n
         ("nonsense", ""),
     ):
         made = fleet(mesh((release("web"),)))
-        made.do(operations.lock, ONE, all_of(made.run.deployment, ONE), str(holder))
+        made.do(operations.lock, ONE, all_of(made.run.deployment, ONE), str(holder), "")
         made.go()
         assert made.calls[0][2] == expected, holder
     assert f"pid {os.getpid()} " in made.calls[0][3]
@@ -129,7 +131,23 @@ def test_a_probe_that_nobody_answers_rolls_the_stack_back(fleet: Make, monkeypat
     add(made, {ONE: all_of(wanted, ONE)})
     assert ONE in made.go()
     assert "rollback web" in made.verbs(ONE)
-    assert "previous release runs again" in made.run.failed["web"]
+    assert "http://10.0.0.1:80/: no answer" in made.run.failed["web"], "the journal says why"
+
+
+def test_a_rollback_goes_back_in_the_same_waves_and_the_journal_says_so(fleet: Make) -> None:
+    wanted = mesh((release("ollama"), release("ui", after=("gateway",))), (release("gateway", after=("ollama",)),))
+    made = fleet(wanted)
+    targets = {ONE: {"ui": BackTo("r1"), "gone": BackTo("r2")}, TWO: {"gateway": BackTo("r3")}}
+    made.run.rollback = targets
+    made.answer = lambda _host, call: (True, ["-- the last words", "@back"] if call[:2] == ("revert", "ui") else ["@up"])
+    add(made, {host: rollback_work(wanted.hosts[host], ObservedHost(host), targets[host]) for host in (ONE, TWO)})
+    assert made.go() == {ONE}
+    assert [call[2::2] for call in made.calls if call[1] == "revert"] == [("gateway", "r3"), ("ui", "r1"), ("gone", "r2")]
+    heads = {call[0]: json.loads(call[2]) for call in made.calls if call[1] == "drop_lock"}
+    assert {host: (head["verb"], list(head["why"])) for host, head in heads.items()} == {
+        ONE: ("rollback", ["ui"]),
+        TWO: ("rollback", []),
+    }
 
 
 def test_a_probe_that_answers_with_an_error_is_no_answer(fleet: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,13 +139,22 @@ def applied(verb: Verb, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     ) -> tuple[Ran, list[dict[str, Any]]]:
         calls: list[dict[str, Any]] = []
 
-        def run_deploys(*_: Any, listen: Callable[[Event], None], **more: Any) -> Finished:
-            calls.append(more)
-            for event in events:
-                listen(event)
-            return Finished(code, ("pyinfra: the last words",))
+        class Stub:
+            def __init__(self, *_: Any, **more: Any) -> None:
+                self.more = more
 
-        monkeypatch.setattr("mesh.live.apply.run_deploys", run_deploys)
+            def __enter__(self) -> Stub:
+                return self
+
+            def __exit__(self, *_: object) -> None: ...
+
+            def go(self, _: Any, listen: Callable[[Event], None]) -> Finished:
+                calls.append(self.more)
+                for event in events:
+                    listen(event)
+                return Finished(code, ("pyinfra: the last words",))
+
+        monkeypatch.setattr("mesh.live.apply.Deploys", Stub)
         monkeypatch.setattr(apply_module, "look_again", lambda *_: seen(after))
         return verb(plan, "apply", *arguments), calls
 

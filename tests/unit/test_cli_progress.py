@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.cli.progress import Progress
+from mesh.cli.progress import Progress, follow
 from mesh.live.apply import Event
 from mesh.secrets.value import Secret
 
@@ -42,6 +42,28 @@ def test_what_ends_is_said_with_its_seconds(progress: Progress, lines: list[str]
     progress.hear(Event("started", "vm", "litellm", {"doing": "up"}))
     progress.hear(Event("done", "vm", "litellm", {"doing": "up", "seconds": 12.34}))
     assert lines[0].split() == ["vm", "litellm", "up", "12.3", "s"]
+
+
+def test_on_a_terminal_what_is_under_way_stands_below_the_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with pytest.raises(KeyboardInterrupt), follow() as progress:
+        progress.hear(Event("started", "vm", "litellm", {"doing": "up"}))
+        progress.hear(Event("done", "vm", "qdrant", {"doing": "up", "seconds": 1.0}))
+        raise KeyboardInterrupt
+    out = capsys.readouterr().out
+    assert "vm: litellm coming up 0 s" in out
+    assert "qdrant" in out
+    assert out.index("\x1b[?25l") < out.index("\x1b[?25h"), "the cursor is back, whatever happens"
+
+
+def test_elsewhere_there_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with follow() as progress:
+        progress.hear(Event("done", "vm", "qdrant", {"doing": "up", "seconds": 1.0}))
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_silence_never_lasts_longer_than_five_seconds(progress: Progress, lines: list[str], clock: Clock) -> None:

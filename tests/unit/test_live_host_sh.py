@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from statekit import SECRET, environment, service, stack, stub_docker, value_of
@@ -17,6 +18,7 @@ from statekit import SECRET, environment, service, stack, stub_docker, value_of
 from mesh.live.remote import Remote
 from mesh.state.deployment import File, HostDeployment, Rolling, SecretPart, StackRelease
 from mesh.state.observed import ObservedHost, RecordedRelease
+from mesh.state.release import release_id
 from mesh.state.work import HostWork, RemovedStack, StackWork, bundle
 
 
@@ -63,6 +65,9 @@ class Box:
         self.carry(host_work(self.root, work), run)
         return self.run(run, "up", work.stack.name, "30", *work.recreate).stdout.splitlines()
 
+    def end(self, run: str = "run1") -> None:
+        assert self.run(run, "drop_lock", json.dumps({"run": run, "finished": True})).returncode == 0
+
     @property
     def web(self) -> Path:
         return self.root / "stacks" / "web"
@@ -102,6 +107,10 @@ def host_work(root: Path, *each: StackWork, removed: tuple[RemovedStack, ...] = 
 
 def written(made: StackRelease) -> tuple[str, ...]:
     return tuple(file.path.removeprefix(f"{made.directory}/") for file in made.files)
+
+
+def journal(box: Box) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (box.root / "journal.jsonl").read_text().splitlines()]
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -151,12 +160,23 @@ def test_a_run_that_lost_its_lock_changes_nothing(box: Box) -> None:
     assert box.calls() == ""
 
 
+def test_a_plan_from_before_the_end_of_another_run_is_not_done_any_more(box: Box) -> None:
+    box.lock()
+    assert box.run("run1", "drop_lock", '{"run": "run1", "at": "now", "by": "op@laptop", "finished": true}').returncode == 0
+    size = (box.root / "journal.jsonl").stat().st_size
+    late = box.run("run2", "take_lock", "", "run2 op@desk since now pid 1 on desk", "apply", "0")
+    assert late.returncode == 1
+    assert "another run has ended here since this one looked: op@laptop at now" in late.stderr
+    assert not (box.root / "lock").exists()
+    known = box.run("run2", "take_lock", "", "run2 op@desk since now pid 1 on desk", "apply", str(size))
+    assert known.returncode == 0, known.stderr
+
+
 def test_the_end_of_a_run_leaves_a_journal_line_and_no_lock(box: Box) -> None:
     box.lock()
-    entry = json.dumps({"run": "run1", "failed": []})
-    assert box.run("run1", "drop_lock", entry).returncode == 0
+    assert box.run("run1", "drop_lock", json.dumps({"run": "run1", "finished": True})).returncode == 0
     assert not (box.root / "lock").exists()
-    assert (box.root / "journal.jsonl").read_text() == f"{entry}\n"
+    assert journal(box) == [{"run": "run1", "finished": True, "stacks": {}}]
 
 
 def test_an_abort_ends_what_still_works_and_releases_the_lock(box: Box) -> None:
@@ -171,6 +191,9 @@ def test_an_abort_ends_what_still_works_and_releases_the_lock(box: Box) -> None:
     assert box.run("run1", "abort", "{}").returncode == 0
     assert running.wait(10) != 0
     assert not (box.root / "lock").exists()
+    last = journal(box)[-1]
+    assert (last["run"], last["by"], last["at"], last["finished"]) == ("run1", "op@laptop", "now", False)
+    assert last["stacks"]["web"]["result"] == "interrupted"
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -332,6 +355,107 @@ def test_files_of_a_release_that_is_recorded_are_what_is_kept(box: Box) -> None:
     seen = ObservedHost("vm", releases={"web": RecordedRelease("r", "t", "op", "closet", {}, ("compose.yaml", "gone.conf"))})
     plan = Plan((Change("vm", "web", "file", made.files[0].path, "update", "changes"),))
     assert work_of(host, seen, plan).stacks["web"].keep == ("compose.yaml", "gone.conf")
+
+
+# going back
+
+
+def two_releases(box: Box, second: str = "better") -> tuple[StackRelease, StackRelease]:
+    """A first release that gave way to a second one, in a run that has ended."""
+    box.lock()
+    first, later = release(box.root, "good", old_conf="1\n"), release(box.root, second, new_conf="2\n")
+    assert box.up(work(first))[-1] == "@up"
+    assert box.up(work(later, stale=("old.conf",), keep=written(first)))[-1] == "@up"
+    box.end()
+    return first, later
+
+
+def go_back(box: Box, now: StackRelease, to: str, run: str = "run2") -> list[str]:
+    assert box.lock(run).returncode == 0
+    back = StackWork(now, (), (), written(now), (), (), back_to=to)
+    box.carry(host_work(box.root, back), run)
+    lines = box.run(run, "revert", "web", "30", to).stdout.splitlines()
+    box.end(run)
+    return lines
+
+
+def test_a_rollback_puts_the_previous_release_in_place_and_keeps_the_newer_one(box: Box) -> None:
+    first, later = two_releases(box)
+    newer, older = tree(box.web), tree(box.root / "previous" / "web")
+    assert go_back(box, later, release_id(first))[-1] == "@up"
+    record = json.loads((box.web / ".release.json").read_text())
+    assert record["release"] == release_id(first)
+    assert record["rolled_back"] == {"by": "op@laptop", "at": "2026-01-02T03:04:05Z"}
+    ignored = {".release.json": ""}
+    assert tree(box.web) | ignored == older | ignored
+    assert (box.web / "secrets" / "env").stat().st_mode & 0o777 == 0o400
+    assert tree(box.root / "previous" / "web") == newer
+    assert go_back(box, first, release_id(later), "run3")[-1] == "@up"
+    assert tree(box.web).keys() == newer.keys(), "a rollback of the rollback goes forward"
+    assert "rolled_back" in json.loads((box.web / ".release.json").read_text())
+    assert journal(box)[-1]["stacks"]["web"] | {"seconds": 0} == {
+        "result": "up",
+        "seconds": 0,
+        "from": release_id(first),
+        "to": release_id(later),
+    }
+
+
+def test_a_rollback_to_another_release_than_the_one_that_is_kept_does_nothing(box: Box) -> None:
+    _, later = two_releases(box)
+    before = tree(box.root / "stacks") | tree(box.root / "previous")
+    assert go_back(box, later, "0123456789ab")[-2:] == ["its previous release is not 0123456789ab any more", "@failed"]
+    assert tree(box.root / "stacks") | tree(box.root / "previous") == before
+
+
+def test_a_previous_release_that_does_not_come_up_gives_way_to_the_newer_one_and_is_kept(box: Box) -> None:
+    first, later = two_releases(box)
+    (box.root / "previous" / "web" / "compose.yaml").write_text("bad now")
+    newer, older = tree(box.web), tree(box.root / "previous" / "web")
+    lines = go_back(box, later, release_id(first))
+    assert lines[-1] == "@back"
+    assert tree(box.web) == newer
+    assert tree(box.root / "previous" / "web") == older
+
+
+def test_a_release_that_did_not_come_up_leaves_the_way_back_as_it_was(box: Box) -> None:
+    _, later = two_releases(box)
+    older = tree(box.root / "previous" / "web")
+    box.lock("run2")
+    assert box.up(work(release(box.root, "bad"), keep=written(later)), "run2")[-1] == "@back"
+    box.end("run2")
+    assert tree(box.root / "previous" / "web") == older
+    result = journal(box)[-1]["stacks"]["web"]
+    assert (result["result"], result["from"]) == ("back", release_id(later))
+
+
+def test_mending_a_release_does_not_take_its_way_back(box: Box) -> None:
+    _, later = two_releases(box)
+    older = tree(box.root / "previous" / "web")
+    (box.web / "new.conf").write_text("edited by hand")
+    box.lock("run2")
+    assert box.up(work(later, keep=written(later)), "run2")[-1] == "@up"
+    box.end("run2")
+    assert tree(box.root / "previous" / "web") == older
+    assert (box.web / "new.conf").read_text() == "2\n"
+
+
+def test_a_run_that_died_is_in_the_journal_with_what_it_had_done(box: Box) -> None:
+    box.lock()
+    box.up(work(release(box.root, "good")))
+    assert box.lock("run2", dead="run1").returncode == 0
+    (entry,) = journal(box)
+    assert (entry["run"], entry["finished"], entry["stacks"]["web"]["result"]) == ("run1", False, "up")
+
+
+def test_the_journal_is_bounded(box: Box) -> None:
+    box.root.mkdir(parents=True)
+    (box.root / "journal.jsonl").write_text("x" * 600_000)
+    (box.root / "journal.jsonl.1").write_text("older")
+    box.lock()
+    box.end()
+    assert len(journal(box)) == 1
+    assert len((box.root / "journal.jsonl.1").read_text()) == 600_000
 
 
 # one after the other

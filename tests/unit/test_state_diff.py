@@ -322,6 +322,15 @@ def test_a_host_that_cannot_be_read_is_never_called_empty() -> None:
     assert not found.clean
 
 
+def test_a_stack_that_was_rolled_back_says_by_whom_until_it_is_as_the_spec_says() -> None:
+    seen = ideal(deployment())
+    record = replace(host(seen, "vm").releases["litellm"], rolled_back="op@desk 2026-01-02T03:04:05Z")
+    assert plan(with_host(seen, "vm", releases={**host(seen, "vm").releases, "litellm": record})).notes == ()
+    older = replace(record, release="0123456789ab")
+    found = plan(with_host(seen, "vm", releases={**host(seen, "vm").releases, "litellm": older}))
+    assert found.notes == ("vm/litellm was rolled back by op@desk at 2026-01-02T03:04:05Z: apply takes it forward again",)
+
+
 def test_an_apply_that_is_running_is_noted() -> None:
     assert "run1" in plan(with_host(ideal(deployment()), "vm", lock="run1 op@laptop")).notes[0]
 
