@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mesh.state.deployment import Deployment, Gateway, HostDeployment, OllamaModels
 from mesh.state.diff_cards import deviations, lost_cards, not_asked
+from mesh.state.diff_names import orphans, taken
 from mesh.state.diff_stack import StackDiff
 from mesh.state.observed import Observed, ObservedContainer, ObservedGateway, ObservedHost, Unknown
 from mesh.state.plan import CannotTell, Change, Deviation, Plan
@@ -33,7 +34,8 @@ def diff(deployment: Deployment, observed: Observed, value_of: Callable[[str], s
             changes += StackDiff(host, stack, seen, value_of).changes()
         changes += _not_in_spec(deployment, host, seen)
         changes += lost_cards(host, seen)
-        odd += deviations(host, seen, observed)
+        odd += [*deviations(host, seen, observed), *orphans(host, seen)]
+        notes += taken(host, seen)
         unknown += [
             CannotTell(f"{name}/{stack}", f"what it has loaded cannot be listed: {it.why}", it.mend)
             for stack, it in not_asked(host, observed)
