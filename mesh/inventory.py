@@ -81,6 +81,12 @@ class Inventory:
 
         return compile_mesh(self.mesh, self.library, self.lock, fingerprint), PLACEHOLDER not in used
 
+    def sealed_deployment(self) -> Deployment:
+        """What every host should be, without opening a secret: by the fingerprints in secrets.index."""
+        from mesh.compile.compiler import compile_mesh
+
+        return compile_mesh(self.mesh, self.library, self.lock, self.secrets.indexed_fingerprint)
+
     def deployment(self, *, preview: bool = False) -> Deployment:
         """What every host should be.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -40,15 +40,20 @@ class Look:
     plan: Plan
 
 
-def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str]) -> Look:
-    """Open the inventory and compare the mesh with it. Raises SpecInvalid when the spec has errors."""
+def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str], secrets: bool = True) -> Look:
+    """Open the inventory and compare the mesh with it. Raises SpecInvalid when the spec has errors.
+
+    secrets: whether their values may be asked for. Without them files with secrets are compared by mode and owner, and the
+    gateways are not asked.
+    """
     inventory = open_inventory(folder)
     sessions = connect(inventory, hosts)
     try:
         from mesh.validate import require_valid
 
         require_valid(inventory)
-        return _compare(inventory, select_hosts(inventory.deployment(), hosts, stacks), stacks, sessions)
+        deployment = inventory.deployment() if secrets else replace(inventory.sealed_deployment(), gateway=None)
+        return _compare(inventory, select_hosts(deployment, hosts, stacks), stacks, sessions, secrets=secrets)
     finally:
         for session in sessions.values():
             session.close()
@@ -59,8 +64,15 @@ def look_again(inventory: Inventory, deployment: Deployment, stacks: Collection[
     return _compare(inventory, deployment, stacks, connect(inventory, deployment.hosts))
 
 
-def _compare(inventory: Inventory, deployment: Deployment, stacks: Collection[str], sessions: Mapping[str, Session]) -> Look:
-    observed = observe(inventory, deployment, sessions)
+def _compare(
+    inventory: Inventory,
+    deployment: Deployment,
+    stacks: Collection[str],
+    sessions: Mapping[str, Session],
+    *,
+    secrets: bool = True,
+) -> Look:
+    observed = observe(inventory, deployment, sessions, secrets=secrets)
     plan = select_stacks(diff(deployment, observed, inventory.secrets.value), stacks)
     return Look(inventory, deployment, observed, plan)
 

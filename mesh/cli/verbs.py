@@ -151,6 +151,11 @@ def drift(
     hosts: Hosts = None,
     stacks: Stacks = None,
     format: Annotated[Literal["text", "json", "github", "junit"], typer.Option(help="How drift is written.")] = "text",
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="List what is ignored.")] = False,
+    no_secrets: Annotated[
+        bool, typer.Option("--no-secrets", help="Without the age identity: no file with secrets, no route is compared.")
+    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Ask Open WebUI itself, too: settings changed in its pages.")] = False,
 ) -> int:
     """Compare hosts and spec for CI; reads only.
 
@@ -158,7 +163,15 @@ def drift(
     """
     from mesh.cli.drift import run
 
-    return run(_folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), format=format)
+    return run(
+        _folder(ctx, inventory),
+        hosts=tuple(hosts or ()),
+        stacks=tuple(stacks or ()),
+        format=format,
+        verbose=verbose,
+        secrets=not no_secrets,
+        deep=deep,
+    )
 
 
 @app.command()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from mesh.live.http import HttpError, get_json
@@ -29,17 +29,18 @@ def connect(inventory: Inventory, hosts: Collection[str] = ()) -> dict[str, Sess
     return {name: Session(Target(name, spec, inventory.dir)) for name, spec in wanted.items()}
 
 
-def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str, Session]) -> Observed:
+def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str, Session], *, secrets: bool = True) -> Observed:
     """Observe what the deployment names. What cannot be read is Unknown with the reason; nothing is raised for it.
 
     sessions: from `connect`, one for every host of the deployment; each is used up by this.
+    secrets: whether files that hold some are hashed.
     """
     ollamas = [ollama for host in deployment.hosts.values() for ollama in host.ollamas]
     wanted = deployment.gateway
     key = inventory.secrets.value(wanted.key) if wanted else ""
     jobs: dict[tuple[str, str], Callable[[], object]] = {
         **{
-            ("host", host.name): partial(observe_host, inventory, deployment.mesh, host, sessions[host.name])
+            ("host", host.name): partial(observe_host, inventory, deployment.mesh, host, sessions[host.name], secrets=secrets)
             for host in deployment.hosts.values()
         },
         **{("models", ollama.stack): partial(list_models, ollama) for ollama in ollamas},
@@ -51,10 +52,13 @@ def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str,
     return Observed(hosts=hosts, models=models, gateways=gateways, loaded=loaded)  # type: ignore[arg-type]
 
 
-def observe_host(inventory: Inventory, mesh: str, host: HostDeployment, session: Session) -> ObservedHost | Unknown:
+def observe_host(
+    inventory: Inventory, mesh: str, host: HostDeployment, session: Session, *, secrets: bool = True
+) -> ObservedHost | Unknown:
     """One host in one ssh session."""
-    boundary = f"mesh-{secrets.token_hex(16)}"
-    answer = session.run(observe_script(host, mesh=mesh, docker=inventory.mesh.hosts[host.name].docker, boundary=boundary))
+    boundary = f"mesh-{token_hex(16)}"
+    docker = inventory.mesh.hosts[host.name].docker
+    answer = session.run(observe_script(host, mesh=mesh, docker=docker, boundary=boundary, hash_secrets=secrets))
     return answer if isinstance(answer, Unknown) else parse_host(host, answer, boundary)
 
 

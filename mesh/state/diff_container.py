@@ -87,9 +87,13 @@ def _mounts(wanted: WantedShape, has: Shape) -> Iterator[str]:
         elif found.kind != mount.kind or (mount.source not in {"$", found.source}):
             yield f"mounts {_source(found)} at {mount.target}, should be {_source(mount)}"
         elif found.writable != mount.writable:
-            yield f"may {'' if found.writable else 'not '}write to {mount.target}, should {'' if mount.writable else 'not '}be able to"
+            yield f"{_may(found)} write to {mount.target}, and {_may(mount)} by the spec"
     for mount in _uncalled_for(there.values(), wanted.maybe_mounted):
         yield f"mounts {_source(mount)} at {mount.target}, which the spec does not"
+
+
+def _may(mount: ObservedMount) -> str:
+    return "may" if mount.writable else "may not"
 
 
 def _uncalled_for(mounts: Iterable[ObservedMount], maybe: frozenset[str]) -> Iterator[ObservedMount]:

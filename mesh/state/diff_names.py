@@ -38,8 +38,8 @@ def taken(host: HostDeployment, seen: ObservedHost) -> Iterator[str]:
             where = f"{host.name}/{stack.name}"
             if found is None:
                 if named.external and there and "$" not in named.name:
-                    make = f"docker {named.kind} create {named.name}"
-                    yield f"{where}: the {named.kind} {named.name} is external and not there: `{make}` on {host.name} before apply"
+                    make = f"`docker {named.kind} create {named.name}` on {host.name} before apply"
+                    yield f"{where}: the {named.kind} {named.name} is external and not there: {make}"
             elif not named.external and found.project != stack.name and not _used(stack, named, seen):
                 whose = f"of the project {found.project}" if found.project else "somebody's own"
                 yield f"{where}: the {named.kind} {named.name} is there already and {whose}: {_WHAT_COMES[named.kind]}"

@@ -66,7 +66,7 @@ class StackDiff:
             return "is missing" if self.as_applied else "is new"
         if seen.sha256 == SYMLINK:
             return "is a symbolic link now, not a file"
-        if not _kept_back(file, seen) and seen.sha256 != file.sha256(self.value_of):
+        if not kept_back(file, seen) and seen.sha256 != file.sha256(self.value_of):
             return "was edited on the host" if self.as_applied else "changes with the spec"
         if seen.mode != file.mode:
             return f"has mode {seen.mode:04o}, should have {file.mode:04o}"
@@ -206,7 +206,7 @@ class StackDiff:
             yield self._change("container", container.name, "remove", why)
 
 
-def _kept_back(file: File, seen: ObservedFile) -> bool:
+def kept_back(file: File, seen: ObservedFile) -> bool:
     """Whether its hash was not told: a limited key does not get those of files that hold secrets."""
     return not seen.sha256 and bool(file.secret_names or not seen.mode & 0o004)
 
