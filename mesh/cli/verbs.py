@@ -28,6 +28,8 @@ client = typer.Typer(
     rich_markup_mode=None, context_settings=_HELP, help="Who may ask, each with an own key: add, rotate, revoke, list."
 )
 app.add_typer(client, name="client")
+host = typer.Typer(rich_markup_mode=None, context_settings=_HELP, help="Hosts: whose key is trusted, and what CI may do there.")
+app.add_typer(host, name="host")
 
 Dir = Annotated[
     Path | None,
@@ -74,6 +76,7 @@ def _every_verb(
 
 
 @client.callback(invoke_without_command=True)
+@host.callback(invoke_without_command=True)
 @secrets.callback(invoke_without_command=True)
 def _every_second_verb(ctx: typer.Context, inventory: Dir = None) -> None:
     ctx.obj = inventory
@@ -389,3 +392,42 @@ def client_list(ctx: typer.Context, inventory: Dir = None, json: Json = False) -
     from mesh.cli.client import list_clients
 
     return list_clients(_folder(ctx, inventory), as_json=json)
+
+
+@host.command("trust")
+def host_trust(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="HOST", help="Name under `hosts:` of the spec.")],
+    inventory: Dir = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(metavar="SHA256:...", show_default=False, help="What the host's own console tells; no question.")
+    ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Also let CI's key in, for `mesh drift` and no more.")] = False,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", show_default=False, help="CI's public key; ci.pub in the inventory.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Install without asking; a new host key needs --fingerprint.")] = False,
+) -> int:
+    """Learn a host's key, once compared.
+
+    Writes known_hosts in the inventory. A host that was installed anew gets its old key replaced.
+    """
+    from mesh.cli.host import run
+
+    return run(_folder(ctx, inventory), name, fingerprint=fingerprint, yes=yes, read_only=read_only, key=key)
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    ci: Annotated[Literal["github", "forgejo", "gitea"], typer.Option("--ci", help="Whose workflows to write.")],
+    inventory: Dir = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Root of the repository.")] = Path(),
+) -> int:
+    """Write the workflows of CI.
+
+    The spec is checked on every push, the hosts every morning.
+    """
+    from mesh.cli.init import run
+
+    return run(_folder(ctx, inventory), ci=ci, out=out)

@@ -84,7 +84,7 @@ def _mounts(wanted: WantedShape, has: Shape) -> Iterator[str]:
         if found is None:
             if mount.kind != "tmpfs":
                 yield f"does not mount {_source(mount)} at {mount.target}"
-        elif found.kind != mount.kind or (mount.source not in {"$", found.source}):
+        elif mount.kind not in {"$", found.kind} or mount.source not in {"$", found.source}:
             yield f"mounts {_source(found)} at {mount.target}, should be {_source(mount)}"
         elif found.writable != mount.writable:
             yield f"{_may(found)} write to {mount.target}, and {_may(mount)} by the spec"
@@ -105,7 +105,7 @@ def _uncalled_for(mounts: Iterable[ObservedMount], maybe: frozenset[str]) -> Ite
 
 def _source(mount: ObservedMount) -> str:
     if mount.source == "$":
-        return f"its {mount.kind}"
+        return "what belongs there"
     return f"the volume {mount.source}" if mount.kind == "volume" else mount.source
 
 

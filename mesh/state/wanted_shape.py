@@ -18,7 +18,7 @@ from mesh.state.parse_shape import address, capability
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _PORT = re.compile(
-    r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9.]+):)?(?:(?P<host>[0-9]*)(?:-(?P<host_end>[0-9]+))?:)?"
+    r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9]+(?:\.[0-9]+){3}):)?(?:(?P<host>[0-9]*)(?:-(?P<host_end>[0-9]+))?:)?"
     r"(?P<port>[0-9]+)(?:-(?P<port_end>[0-9]+))?(?:/(?P<protocol>[a-z]+))?"
 )
 _POLICIES = {"none": "no", "any": "always", "on-failure": "on-failure"}
@@ -153,7 +153,7 @@ class WantedShape:
             return ObservedMount("volume", "$", posixpath.normpath(source), writable=True)
         target, _, mode = rest.partition(":")
         writable = "ro" not in mode.split(",")
-        kind = "bind" if source.startswith((".", "/", "~")) else "volume"
+        kind = "$" if "$" in source else "bind" if source.startswith((".", "/", "~")) else "volume"
         return ObservedMount(kind, self._source(kind, source), posixpath.normpath(target), writable)
 
     def _long_mount(self, entry: Mapping[str, Any]) -> ObservedMount | None:
