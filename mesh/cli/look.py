@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,18 @@ def beside(plan: Plan) -> Iterator[str]:
         theirs = [name.partition("/")[2] for name in names]
         shown = ", ".join(theirs[:6]) + (f" and {len(theirs) - 6} more" if len(theirs) > 6 else "")
         yield safe(f"{host} also runs {count(len(theirs), 'container')} that are not the mesh's and stay as they are: {shown}")
+
+
+def ignored_by_drift(seen: Look) -> Iterator[str]:
+    """What is in the plan although drift is silent about it: an ignore changes nothing of what apply does."""
+    ignores = seen.inventory.mesh.drift.ignore
+    if not ignores:
+        return
+    from mesh.state.ignores import sift
+
+    for each in sift(seen.plan, ignores, date.today()).ignored:
+        where = "/".join(filter(None, (each.found.host, each.found.stack)))
+        yield safe(f"drift ignores {where} {each.found.subject} {each.found.name} until {each.by.until}: {each.by.reason}")
 
 
 def as_error(unknown: CannotTell) -> MeshError:

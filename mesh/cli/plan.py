@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from mesh.cli.look import as_data, as_error, beside, look, odd_lines, summary, text
+from mesh.cli.look import as_data, as_error, beside, ignored_by_drift, look, odd_lines, summary, text
 from mesh.cli.output import note, print_error
 from mesh.errors import EXIT_CHANGES, EXIT_ERROR, EXIT_OK
 from mesh.state.plan import Plan
@@ -23,7 +23,7 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
             print(f"{text(plan, seen.deployment)}\n\n{summary(plan)}")
         elif not plan.unknown:
             print("nothing to change")
-        for line in (*odd_lines(plan), *beside(plan)):
+        for line in (*odd_lines(plan), *beside(plan), *ignored_by_drift(seen)):
             note(line)
     for each in plan.unknown:
         print_error(as_error(each))
