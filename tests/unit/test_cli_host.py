@@ -97,9 +97,7 @@ def test_a_hashed_line_of_known_hosts_is_read(tmp_path: Path) -> None:
         (f"ssh-ed25519 {BLOB}\nssh-ed25519 {BLOB}\n", "this is not one public key"),
     ],
 )
-def test_only_one_plain_public_key_is_installed(
-    run_mesh: Run, small_inventory: Path, text: str | None, words: str
-) -> None:
+def test_only_one_plain_public_key_is_installed(run_mesh: Run, small_inventory: Path, text: str | None, words: str) -> None:
     if text is not None:
         (small_inventory / "ci.pub").write_text(text)
     command = ("host", "trust", "box", "--read-only", "-y", "--fingerprint", FINGERPRINT, "-C", small_inventory)
