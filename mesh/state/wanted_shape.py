@@ -31,7 +31,7 @@ class WantedShape:
     stack: StackRelease
     service: Service
 
-    @property
+    @cached_property
     def definition(self) -> Mapping[str, Any]:
         return self.service.definition
 
@@ -47,36 +47,36 @@ class WantedShape:
     def _limit(self, inner: str, outer: str) -> Any:
         return self._limits.get(inner) or self.definition.get(outer)
 
-    @property
+    @cached_property
     def memory(self) -> int | None:
         return size(self._limit("memory", "mem_limit"))
 
-    @property
+    @cached_property
     def swap(self) -> int | None:
         """Memory and swap together, where the spec says so; the engine has defaults of its own."""
         return size(self.definition.get("memswap_limit")) if self.definition.get("memswap_limit") else None
 
-    @property
+    @cached_property
     def cpus(self) -> int | None:
         quota, period = self.definition.get("cpu_quota"), self.definition.get("cpu_period")
         if quota or period:
             return None
         return _scaled(self._limit("cpus", "cpus"), 10**9)
 
-    @property
+    @cached_property
     def cpu_shares(self) -> int | None:
         return _scaled(self.definition.get("cpu_shares"), 1)
 
-    @property
+    @cached_property
     def cpuset(self) -> str | None:
         return _literal(self.definition.get("cpuset", ""))
 
-    @property
+    @cached_property
     def pids(self) -> int | None:
         found = _scaled(self._limit("pids", "pids_limit"), 1)
         return None if found is None else max(found, 0)
 
-    @property
+    @cached_property
     def restart(self) -> str | None:
         policy = _mapping(self.definition.get("deploy")).get("restart_policy")
         if isinstance(policy, Mapping):
@@ -85,7 +85,7 @@ class WantedShape:
         written = self.definition.get("restart", "no")
         return "no" if written is False or written is None else _literal(written)
 
-    @property
+    @cached_property
     def ports(self) -> frozenset[tuple[str, str, str]] | None:
         if "network_mode" in self.definition:
             return None
@@ -97,17 +97,17 @@ class WantedShape:
             found |= set(read)
         return frozenset(found)
 
-    @property
+    @cached_property
     def networks(self) -> frozenset[str] | None:
         mode = self.definition.get("network_mode")
         if mode is not None:
             return frozenset({mode}) if mode in {"host", "none"} else None
         written = self.definition.get("networks") or ("default",)
         names = {named.key: named.name for named in self.stack.named if named.kind == "network"}
-        found = {names.get(str(key), "$") for key in written}
-        return None if any("$" in name for name in found) else frozenset(found)
+        found = frozenset(names.get(str(key), "$") for key in written)
+        return None if "$" in "".join(found) else found
 
-    @property
+    @cached_property
     def pid_mode(self) -> str | None:
         written = _literal(self.definition.get("pid", ""))
         return None if written and written != "host" else written
@@ -122,7 +122,7 @@ class WantedShape:
         written = self.definition.get(key) or ()
         return None if any("$" in str(each) for each in written) else frozenset(capability(str(each)) for each in written)
 
-    @property
+    @cached_property
     def mounts(self) -> tuple[ObservedMount, ...] | None:
         """Volumes and bind mounts that must be there. A source that only Compose knows is `$`; `$` in a target makes it None."""
         if "volumes_from" in self.definition:
