@@ -87,14 +87,7 @@ def _install(inventory: Inventory, target: Target, path: Path, *, yes: bool) -> 
     if not yes and not confirm("Install both?", otherwise="read them, then run it with -y"):
         note("nothing was changed")
         return EXIT_ERROR
-    script = _INSTALL.format(
-        root=shlex.quote(mesh.root),
-        user=shlex.quote(user),
-        blob=shlex.quote(key.split()[1]),
-        line=shlex.quote(line),
-        program=installed_script(mesh.root, target.host.docker, mesh.mesh),
-    )
-    answer = run_script(target, script)
+    answer = run_script(target, install_script(mesh.root, user, key, installed_script(mesh.root, target.host.docker, mesh.mesh)))
     if isinstance(answer, Unknown):
         raise MeshError("it could not be installed", where=target.name, why=answer.why, mend=answer.mend)
     if answer.strip() != "installed":
@@ -102,6 +95,17 @@ def _install(inventory: Inventory, target: Target, path: Path, *, yes: bool) -> 
         raise MeshError("it could not be installed", where=target.name, why=" ".join(answer.split()), mend=mend)
     print(f"{target.name}: installed; the key's owner can run `mesh drift` and nothing else there")
     return EXIT_OK
+
+
+def install_script(root: str, user: str, key: str, program: str) -> str:
+    """The script that puts the program and the line in place, and prints `installed` or why not. It may run again."""
+    return _INSTALL.format(
+        root=shlex.quote(root),
+        user=shlex.quote(user),
+        blob=shlex.quote(key.split()[1]),
+        line=shlex.quote(authorized_line(root, user, key)),
+        program=program,
+    )
 
 
 _INSTALL = """\

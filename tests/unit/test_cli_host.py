@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 import yaml
 from clikit import Ran
 
-from mesh.cli.host import authorized_line
+from mesh.cli.host import authorized_line, install_script
 from mesh.inventory import open_inventory
 from mesh.live.hostkeys import HostKey, known, public_key, trust
+from mesh.state.script import installed_script
 
 BLOB = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 FINGERPRINT = "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"
@@ -111,6 +113,42 @@ def test_the_line_lets_the_key_run_the_observer_alone(tmp_path: Path) -> None:
     key = public_key(tmp_path / "ci.pub")
     assert authorized_line("/opt/mesh", "root", key) == f'restrict,command="/opt/mesh/bin/observe" ssh-ed25519 {BLOB} ci of mine'
     assert 'command="sudo -n /opt/mesh/bin/observe"' in authorized_line("/opt/mesh", "ops", key)
+
+
+def install(folder: Path, key: str) -> str:
+    """What the host says to the script; its root's home is below `folder`, by a STUB of awk."""
+    stubs = folder / "bin"
+    stubs.mkdir(exist_ok=True)
+    (folder / "home").mkdir(exist_ok=True)
+    for name, does in (("awk", f"echo {folder}/home"), ("chown", ":")):
+        (stubs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (stubs / name).chmod(0o755)
+    root = str(folder / "mesh")
+    script = install_script(root, "root", key, installed_script(root, "docker", "closet"))
+    environment = {"PATH": f"{stubs}:/usr/bin:/bin"}
+    return subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+
+
+def test_the_observer_and_the_line_are_installed_once_however_often(tmp_path: Path) -> None:
+    keys = tmp_path / "home" / ".ssh" / "authorized_keys"
+    for _ in range(2):
+        assert install(tmp_path, f"ssh-ed25519 {BLOB} ci") == "installed"
+    root = tmp_path / "mesh"
+    assert keys.read_text() == f'restrict,command="{root}/bin/observe" ssh-ed25519 {BLOB} ci\n'
+    assert keys.stat().st_mode & 0o777 == 0o600
+    assert (root / "bin" / "observe").read_text() == installed_script(str(root), "docker", "closet")
+    assert (root / "bin" / "observe").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_key_that_may_do_everything_there_is_refused_and_other_keys_stay(tmp_path: Path) -> None:
+    keys = tmp_path / "home" / ".ssh" / "authorized_keys"
+    keys.parent.mkdir(parents=True)
+    keys.write_text("ssh-rsa OTHER mine\n")
+    assert install(tmp_path, f"ssh-ed25519 {BLOB} ci") == "installed"
+    assert keys.read_text().startswith("ssh-rsa OTHER mine\n")
+    keys.write_text(f"ssh-ed25519 {BLOB} mine\n")
+    assert install(tmp_path, f"ssh-ed25519 {BLOB} ci") == "this key may do everything there already"
+    assert keys.read_text() == f"ssh-ed25519 {BLOB} mine\n"
 
 
 # workflows
