@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mesh.cli.look import Look, as_error, beside, count, look, odd_lines, safe, summary, text
 from mesh.cli.output import note, print_error
 from mesh.cli.plan import exit_code
 from mesh.errors import EXIT_CHANGES, EXIT_OK
 from mesh.measure.record import read_measurements, slowed
-from mesh.spec.drift import Ignore
-from mesh.state.ignores import Ignored, Sifted, sift
+
+if TYPE_CHECKING:
+    from mesh.spec.drift import Ignore
+    from mesh.state.ignores import Ignored, Sifted
 
 Format = Literal["text", "json", "github", "junit"]
 
@@ -41,19 +42,34 @@ def run(
         plan = seen.plan
         plan = replace(plan, deviations=(*plan.deviations, *asked.odd), unknown=(*plan.unknown, *asked.unknown))
         seen = replace(seen, plan=plan)
-    sifted = sift(seen.plan, seen.inventory.mesh.drift.ignore, date.today())
-    seen = replace(seen, plan=replace(sifted.plan, notes=(*sifted.plan.notes, *_about(sifted, whole=not hosts and not stacks))))
+    sifted = _sifted(seen)
+    if sifted:
+        notes = (*sifted.plan.notes, *_about(sifted, whole=not hosts and not stacks))
+        seen = replace(seen, plan=replace(sifted.plan, notes=notes))
+    ignored = sifted.ignored if sifted else ()
     if format == "text":
-        _print_text(folder, seen, sifted, verbose=verbose)
+        _print_text(folder, seen, ignored, verbose=verbose)
     else:
         from mesh.cli.drift_formats import WRITERS
 
-        output = WRITERS[format](seen, sifted)
+        output = WRITERS[format](seen, ignored)
         if output:
             print(output)
     for each in seen.plan.unknown:
         print_error(as_error(each))
     return exit_code(seen.plan) or (EXIT_CHANGES if seen.plan.deviations else EXIT_OK)
+
+
+def _sifted(seen: Look) -> Sifted | None:
+    """What is left when the spec's ignores are taken out; None where it has none."""
+    ignores = seen.inventory.mesh.drift.ignore
+    if not ignores:
+        return None
+    from datetime import date
+
+    from mesh.state.ignores import sift
+
+    return sift(seen.plan, ignores, date.today())
 
 
 def _about(sifted: Sifted, *, whole: bool) -> Iterator[str]:
@@ -64,11 +80,11 @@ def _about(sifted: Sifted, *, whole: bool) -> Iterator[str]:
         yield f"drift.ignore: nothing is like `{each.what}` any more: remove the entry"
 
 
-def _print_text(folder: Path, seen: Look, sifted: Sifted, *, verbose: bool) -> None:
+def _print_text(folder: Path, seen: Look, ignored: Collection[Ignored], *, verbose: bool) -> None:
     output = _text(seen)
     if output:
         print(output)
-    for line in (*ignored_lines(sifted.ignored, verbose=verbose), *beside(seen.plan), *_slowed(folder)):
+    for line in (*ignored_lines(ignored, verbose=verbose), *beside(seen.plan), *_slowed(folder)):
         note(line)
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mesh.cli.look import Look, as_data, count, safe
-from mesh.state.ignores import Ignored, Sifted
+from mesh.state.ignores import Ignored
 from mesh.state.plan import Change, Deviation
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 
-def as_json(seen: Look, sifted: Sifted) -> str:
+def as_json(seen: Look, ignored: Sequence[Ignored]) -> str:
     """`mesh plan --json`'s document, and what is ignored."""
     data = as_data(seen.plan)
-    data["ignored"] = [_ignored(each) for each in sifted.ignored]
+    data["ignored"] = [_ignored(each) for each in ignored]
     return json.dumps(data, indent=2, ensure_ascii=False)
 
 
@@ -35,7 +35,7 @@ def _ignored(each: Ignored) -> dict[str, str]:
     }
 
 
-def as_github(seen: Look, sifted: Sifted) -> str:
+def as_github(seen: Look, ignored: Sequence[Ignored]) -> str:
     """Workflow commands, which GitHub, Gitea and Forgejo show as annotations of the run. GitHub shows ten of a kind a step."""
     plan = seen.plan
     lines = [
@@ -50,7 +50,7 @@ def as_github(seen: Look, sifted: Sifted) -> str:
     lines += [_command("notice", "drift", each) for each in plan.notes]
     lines += [
         _command("notice", f"ignored until {each.by.until} on {_where(each.found)}", f"{each.found.subject} {each.found.name}")
-        for each in sifted.ignored
+        for each in ignored
     ]
     return "\n".join(lines)
 
@@ -69,7 +69,7 @@ def _escaped(text: str) -> str:
     return safe(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def as_junit(seen: Look, sifted: Sifted) -> str:
+def as_junit(seen: Look, ignored: Sequence[Ignored]) -> str:
     """A suite a host, a case a stack and one for the host itself: a case has one failure or one error, as readers expect.
 
     Ignored things are cases of their own that were skipped.
@@ -101,7 +101,7 @@ def as_junit(seen: Look, sifted: Sifted) -> str:
             elif lines:
                 message = count(len(changes) + len(beyond), "difference")
                 Xml.SubElement(case, "failure", message=message, type="drift").text = _printable("\n".join(lines))
-        for found in (each for each in sifted.ignored if each.found.host == host.name):
+        for found in (each for each in ignored if each.found.host == host.name):
             what = found.found
             case = _case(suite, host.name, _printable(f"{what.stack}: {what.subject} {what.name}".removeprefix(": ")))
             Xml.SubElement(case, "skipped", message=_printable(f"ignored until {found.by.until}: {found.by.reason}"))
@@ -138,4 +138,4 @@ def _printable(text: str) -> str:
 
 _UNKNOWN = re.compile("[\ud800-\udfff\ufffe\uffff]")
 
-WRITERS: Mapping[str, Callable[[Look, Sifted], str]] = {"json": as_json, "github": as_github, "junit": as_junit}
+WRITERS: Mapping[str, Callable[[Look, Sequence[Ignored]], str]] = {"json": as_json, "github": as_github, "junit": as_junit}

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from mesh.spec.types import Spec
 
 SUBJECTS = ("file", "service", "container", "model", "route", "image", "card", "volume", "network", "setting")
-_WHAT = re.compile(rf"(?P<host>[^/\s]+)/(?:(?P<stack>[^/\s]+)/)?(?P<subject>{'|'.join(SUBJECTS)}|\*) (?P<name>\S.*)")
+_WHAT = rf"(?P<host>[^/\s]+)/(?:(?P<stack>[^/\s]+)/)?(?P<subject>{'|'.join(SUBJECTS)}|\*) (?P<name>\S.*)"
 
 
 class Ignore(Spec):
@@ -28,7 +28,7 @@ class Ignore(Spec):
     @field_validator("what")
     @classmethod
     def _a_known_shape(cls, value: str) -> str:
-        if not _WHAT.fullmatch(value):
+        if not re.fullmatch(_WHAT, value):
             mend = f"write HOST/STACK/SUBJECT NAME, such as nas/web/service web; SUBJECT is one of {', '.join(SUBJECTS)}"
             raise PydanticCustomError("ignore", "`{shown}` names nothing that drift reports", {"shown": value, "mend": mend})
         return value
@@ -36,7 +36,7 @@ class Ignore(Spec):
     @property
     def parts(self) -> dict[str, Any]:
         """host, stack (None for what is the host's own), subject and name, each a pattern."""
-        match = _WHAT.fullmatch(self.what)
+        match = re.fullmatch(_WHAT, self.what)
         assert match is not None
         return match.groupdict()
 

@@ -7,15 +7,11 @@ not an alarm: it drops limits that it cannot hold.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from mesh.state.deployment import Service, StackRelease
 from mesh.state.observed import ObservedHost, ObservedMount, Shape
 from mesh.state.wanted_shape import WantedShape, ports_in_words
-
-ANONYMOUS = re.compile(r"[0-9a-f]{64}")
-"""Name of a volume that an image asks for, and nobody named."""
 
 
 def shape_differences(stack: StackRelease, service: Service, has: Shape, host: ObservedHost) -> list[str]:
@@ -98,9 +94,14 @@ def _may(mount: ObservedMount) -> str:
 
 def _uncalled_for(mounts: Iterable[ObservedMount], maybe: frozenset[str]) -> Iterator[ObservedMount]:
     for mount in mounts:
-        anonymous = mount.kind == "volume" and ANONYMOUS.fullmatch(mount.source)
+        anonymous = mount.kind == "volume" and is_anonymous(mount.source)
         if mount.kind != "tmpfs" and not anonymous and mount.target not in maybe:
             yield mount
+
+
+def is_anonymous(volume: str) -> bool:
+    """Whether it is the name of a volume that an image asks for, and nobody named."""
+    return len(volume) == 64 and set(volume) <= set("0123456789abcdef")
 
 
 def _source(mount: ObservedMount) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mesh.state.deployment import HostDeployment, Named, StackRelease
-from mesh.state.diff_container import ANONYMOUS
+from mesh.state.diff_container import is_anonymous
 from mesh.state.observed import ObservedHost, ObservedName
 from mesh.state.plan import Deviation
 
@@ -15,7 +15,7 @@ def orphans(host: HostDeployment, seen: ObservedHost) -> Iterator[Deviation]:
     stacks = {stack.name: stack for stack in host.stacks}
     for each in seen.names:
         stack = stacks.get(each.project)
-        if stack is None or _explained(stack, each) or ANONYMOUS.fullmatch(each.name):
+        if stack is None or _explained(stack, each) or is_anonymous(each.name):
             continue
         if each.kind == "volume":
             mend = f"apply never deletes data: look into it, then `docker volume rm {each.name}` on {host.name}, or ignore it"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,24 +15,20 @@ from mesh.state.deployment import Service, StackRelease
 from mesh.state.observed import ObservedMount
 from mesh.state.parse_shape import address, capability
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
-_PORT = re.compile(
+_SIZE = r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?"
+_PORT = (
     r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9]+(?:\.[0-9]+){3}):)?(?:(?P<host>[0-9]*)(?:-(?P<host_end>[0-9]+))?:)?"
     r"(?P<port>[0-9]+)(?:-(?P<port_end>[0-9]+))?(?:/(?P<protocol>[a-z]+))?"
 )
 _POLICIES = {"none": "no", "any": "always", "on-failure": "on-failure"}
 
 
-@dataclass(frozen=True)
 class WantedShape:
     """The wishes of one service. Every property is what the engine should tell, or None where that is not known here."""
 
-    stack: StackRelease
-    service: Service
-
-    @cached_property
-    def definition(self) -> Mapping[str, Any]:
-        return self.service.definition
+    def __init__(self, stack: StackRelease, service: Service) -> None:
+        self.stack = stack
+        self.definition: Mapping[str, Any] = service.definition
 
     @property
     def known(self) -> bool:
@@ -178,7 +173,7 @@ def size(written: Any) -> int | None:
         return 0
     if isinstance(written, int):
         return written
-    match = _SIZE.fullmatch(str(written).strip())
+    match = re.fullmatch(_SIZE, str(written).strip(), re.IGNORECASE)
     return int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " ")) if match else None
 
 
@@ -205,7 +200,7 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 def _short_port(text: str) -> list[tuple[str, str, str]] | None:
-    match = _PORT.fullmatch(text)
+    match = re.fullmatch(_PORT, text)
     if match is None:
         return None
     ports = _range(match["port"], match["port_end"])
