@@ -64,7 +64,7 @@ def known(path: Path, address: str, port: int) -> tuple[HostKey, ...]:
 def trust(path: Path, address: str, port: int, key: HostKey) -> None:
     """Make this the one key of the host in known_hosts; every other line stays."""
     entry = entry_of(address, port)
-    kept = [line for line in _lines(path) if not _is_for(line, entry)]
+    kept = [left for line in _lines(path) if (left := _without(line, entry)) is not None]
     write_atomically(path, "".join(f"{line}\n" for line in [*kept, f"{entry} {key.kind} {key.blob}"]).encode())
 
 
@@ -78,7 +78,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _is_for(line: str, entry: str) -> bool:
-    """Whether a line is of this host alone; names may be hashed. Marked lines (@cert-authority) are nobody's."""
+    """Whether a line names this host; names may be hashed. Patterns and marked lines (@cert-authority) are nobody's."""
     names = line.split(maxsplit=1)[0] if line.strip() else ""
     if names.startswith("|1|"):
         _, _, salt, digest = (*names.split("|"), "", "")[:4]
@@ -87,7 +87,16 @@ def _is_for(line: str, entry: str) -> bool:
         except (binascii.Error, ValueError):
             return False
         return base64.b64encode(made).decode() == digest
-    return names == entry
+    return entry in names.split(",")
+
+
+def _without(line: str, entry: str) -> str | None:
+    """The line for the other hosts that it names; None where there are none."""
+    if not _is_for(line, entry):
+        return line
+    names, _, rest = line.strip().partition(" ")
+    others = [name for name in names.split(",") if name != entry and not name.startswith("|")]
+    return f"{','.join(others)} {rest}" if others else None
 
 
 def _key(words: list[str]) -> HostKey | None:

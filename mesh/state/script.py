@@ -57,7 +57,15 @@ def installed_script(root: str, docker: str, mesh: str) -> str:
     fixed = {"limited": "yes", "root": root, "docker": docker, "mesh": mesh, "version": version()}
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in fixed.items())
     what = "# Installed by `mesh host trust --read-only`: tells how the mesh's stacks are on this host, and does no more.\n"
-    return f"#!/bin/sh\n{what}{head}{code()}\nsed -n '/^{DATA}$/,/^{END}$/p' | observe_host\n"
+    return f"#!/bin/sh\n{what}{head}{_ONLY}{code()}\nsed -n -e '/^{DATA}$/,/^{END}$/p' -e '/^{END}$/q' | observe_host\n"
+
+
+_ONLY = """\
+case ${SSH_ORIGINAL_COMMAND-sh -s} in # sshd tells what was asked for; sudo does not pass it on
+*"sh -s") ;;
+*) echo 'this key is for mesh drift and nothing else' >&2 && exit 1 ;;
+esac
+"""
 
 
 def _data(host: HostDeployment, mesh: str, docker: str, boundary: str, hash_secrets: bool) -> Iterator[str]:

@@ -79,6 +79,14 @@ def test_an_old_key_gives_way_and_other_lines_stay(tmp_path: Path) -> None:
     assert known(path, "10.0.0.1", 22) == (HostKey("ssh-ed25519", BLOB),)
 
 
+def test_a_line_of_several_names_stays_for_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(f"nas,10.0.0.3 ssh-rsa {BLOB}\n")
+    assert known(path, "10.0.0.3", 22) == (HostKey("ssh-rsa", BLOB),)
+    trust(path, "10.0.0.3", 22, HostKey("ssh-ed25519", BLOB))
+    assert path.read_text() == f"nas ssh-rsa {BLOB}\n10.0.0.3 ssh-ed25519 {BLOB}\n"
+
+
 def test_a_hashed_line_of_known_hosts_is_read(tmp_path: Path) -> None:
     path = tmp_path / "known_hosts"
     path.write_text(f"|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= ssh-ed25519 {BLOB}\n")

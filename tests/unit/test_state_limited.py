@@ -111,6 +111,16 @@ def test_an_observer_of_another_version_says_so(
     assert "mesh host trust vm --read-only" in seen.mend
 
 
+@pytest.mark.parametrize("command", ["touch pwned", "/usr/lib/openssh/sftp-server", "internal-sftp", "sh -s; touch pwned"])
+def test_whatever_else_is_asked_for_is_refused_at_once(host: HostDeployment, tmp_path: Path, command: str) -> None:  # noqa: F811
+    program = tmp_path / "observe"
+    program.write_text(installed_script(host.root, "docker", "closet"))
+    environ = {"PATH": "/usr/bin:/bin", "SSH_ORIGINAL_COMMAND": command}
+    done = subprocess.run(["sh", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environ)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing else" in done.stderr
+
+
 def test_without_secrets_their_files_are_not_asked_for(host: HostDeployment) -> None:  # noqa: F811
     sent = observe_script(host, mesh="closet", docker="docker", boundary=BOUNDARY, hash_secrets=False)
     assert "secrets/env\n" not in sent
