@@ -197,7 +197,7 @@ def test_the_key_runs_nothing_else_and_reads_nothing_else(small: Small, key: Pat
         data += ["file% \\0057etc\\0057shadow", "folder /etc", "image -h", "box -h", 'stack x")(eq']
         answer = as_ci(small, key, nas, "sh -s", stdin="\n".join(["@mesh-data", *map(str, data), "@mesh-end", ""]))
         assert "hashes" not in answer.stdout
-        told = [json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")]
+        told = [json.loads(line) for line in answer.stdout.splitlines() if line.startswith('{"id"')]
         assert {each["labels"]["mesh.name"] for each in told if "env" in each} == {"small"}, (
             "details of the mesh's containers only"
         )
