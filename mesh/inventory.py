@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mesh.spec.load import LoadedSpec
     from mesh.spec.mesh import Mesh
     from mesh.state.deployment import Deployment, Reach
+    from mesh.state.ignores import Ignore
 
 
 class Inventory:
@@ -60,6 +61,11 @@ class Inventory:
     def reach(self) -> Mapping[str, Reach]:
         """How to reach every host."""
         return self._kept.reach if self._kept else {name: host.reach for name, host in self.mesh.hosts.items()}
+
+    @cached_property
+    def ignores(self) -> tuple[Ignore, ...]:
+        """What drift is told to ignore."""
+        return self._kept.ignores if self._kept else tuple(each.entry for each in self.mesh.drift.ignore)
 
     @property
     def root(self) -> str:
@@ -101,6 +107,19 @@ class Inventory:
 
         return compile_mesh(self.mesh, self.library, self.lock, fingerprint), PLACEHOLDER not in used
 
+    def sealed_deployment(self) -> Deployment:
+        """What every host should be, without opening a secret: by the fingerprints in secrets.index, and no gateway to ask.
+
+        Raises SpecInvalid for a spec in which `mesh check` finds an error.
+        """
+        from dataclasses import replace
+
+        from mesh.compile.compiler import compile_mesh
+        from mesh.validate import require_valid
+
+        require_valid(self)
+        return replace(compile_mesh(self.mesh, self.library, self.lock, self.secrets.indexed_fingerprint), gateway=None)
+
     def deployment(self, *, preview: bool = False) -> Deployment:
         """What every host should be.
 
@@ -120,7 +139,7 @@ class Inventory:
         watch = self._watch or Watch(self.dir)
         require_valid(self)
         deployment = self.deployment()
-        watch.keep(Kept(deployment, self.reach, self.secrets.sources, self.secrets.fingerprints))
+        watch.keep(Kept(deployment, self.reach, self.ignores, self.secrets.sources, self.secrets.fingerprints))
         return deployment
 
 

@@ -44,11 +44,26 @@ from mesh.state.deployment import (
     Service,
     StackRelease,
 )
+from mesh.state.ignores import Ignore
 
 _ASKED_FOR = ("mesh.yaml", "mesh.yml", "mesh.py", "catalogue.yaml", "images.lock", "secrets.age", "secrets.index")
 """Files of an inventory whose absence counts too. Where one is absent it may only have been asked for, and never opened."""
 _CLASSES: tuple[type[Any], ...] = (
-    *(Card, File, Gateway, HostDeployment, OllamaModels, Probe, Reach, Rolling, SecretPart, Service, Source, StackRelease),
+    *(
+        Card,
+        File,
+        Gateway,
+        HostDeployment,
+        Ignore,
+        OllamaModels,
+        Probe,
+        Reach,
+        Rolling,
+        SecretPart,
+        Service,
+        Source,
+        StackRelease,
+    ),
 )
 _MOST_ENTRIES = 16
 _LARGEST = 16 * 1024**2
@@ -63,6 +78,7 @@ class Kept:
 
     deployment: Deployment
     reach: Mapping[str, Reach]
+    ignores: tuple[Ignore, ...]
     sources: Mapping[str, Source]
     fingerprints: Mapping[str, str]
 
@@ -80,8 +96,8 @@ def recall(folder: Path) -> Kept | None:
         made_with, inputs, packed = marshal.loads(_unsealed(_entry(folder)))
         if made_with != _made_with() or any(_state(path)[0] != known for path, known in inputs.items()):
             return None
-        mesh, hosts, gateway, reach, sources, fingerprints = (_unpacked(each) for each in packed)
-        return Kept(Deployment(mesh, {host.name: host for host in hosts}, gateway), reach, sources, fingerprints)
+        mesh, hosts, gateway, reach, ignores, sources, fingerprints = (_unpacked(each) for each in packed)
+        return Kept(Deployment(mesh, {host.name: host for host in hosts}, gateway), reach, ignores, sources, fingerprints)
     except (OSError, MeshError, ValueError, EOFError, TypeError, RuntimeError):
         return None
 
@@ -120,7 +136,9 @@ class Watch:
                 return
         deployment = kept.deployment
         parts = (deployment.mesh, tuple(deployment.hosts.values()), deployment.gateway)
-        packed = tuple(_packed(each) for each in (*parts, dict(kept.reach), dict(kept.sources), dict(kept.fingerprints)))
+        packed = tuple(
+            _packed(each) for each in (*parts, dict(kept.reach), kept.ignores, dict(kept.sources), dict(kept.fingerprints))
+        )
         with contextlib.suppress(OSError, MeshError, ValueError, RuntimeError):
             content = _sealed(marshal.dumps((_made_with(), inputs, packed)))
             if len(content) <= _LARGEST:

@@ -17,7 +17,8 @@ from mesh.inventory import Inventory
 from mesh.paths import STACKS
 from mesh.rules import check
 from mesh.rules.world import Published, StackFacts, World
-from mesh.secrets.store import PLACEHOLDER, SALT
+from mesh.secrets.fingerprints import SALT
+from mesh.secrets.store import PLACEHOLDER
 from mesh.spec.mesh import Mesh
 from mesh.state.deployment import Deployment
 

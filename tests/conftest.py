@@ -5,10 +5,21 @@ Under nohup SIGHUP comes in ignored, in a shell's background SIGINT does, and ev
 
 import os
 import signal
-import tempfile
+from pathlib import Path
+
+import pytest
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_cache = tempfile.TemporaryDirectory(prefix="homelab-mesh-tests-")
-os.environ["XDG_CACHE_HOME"] = _cache.name
+
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
+    """What is kept of inventories goes elsewhere. The lab and the real gateway are in the usual place: they take minutes to make."""
+    if not {"lab", "gateway"} & {mark.name for mark in request.node.iter_markers()}:
+        monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(_cache))

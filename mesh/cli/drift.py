@@ -2,43 +2,95 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mesh.cli.look import Look, as_data, as_error, beside, count, look, odd_lines, safe, summary, text
+from mesh.cli.look import Look, as_error, beside, count, look, odd_lines, safe, summary, text
 from mesh.cli.output import note, print_error
 from mesh.cli.plan import exit_code
 from mesh.errors import EXIT_CHANGES, EXIT_OK, MeshError
 
 if TYPE_CHECKING:
-    from mesh.state.plan import Deviation
+    from mesh.state.ignores import Ignore, Ignored, Sifted
 
 Format = Literal["text", "json", "github", "junit"]
 
 
-def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), format: Format = "text") -> int:
-    """Print the drift. 0 none, 2 drift, 1 something could not be read (then the drift found elsewhere is printed as well)."""
-    seen = look(folder, hosts=hosts, stacks=stacks)
+def run(
+    folder: Path,
+    *,
+    hosts: Collection[str] = (),
+    stacks: Collection[str] = (),
+    format: Format = "text",
+    verbose: bool = False,
+    secrets: bool = True,
+    deep: bool = False,
+) -> int:
+    """Print the drift. 0 none, 2 drift, 1 something could not be read (then the drift found elsewhere is printed as well).
+
+    verbose: list what is ignored. secrets: whether their values may be asked for. deep: ask the applications themselves, too.
+    """
+    seen = look(folder, hosts=hosts, stacks=stacks, secrets=secrets)
     seen = replace(seen, plan=replace(seen.plan, notes=(*seen.plan.notes, *_slowed(folder, hosts, stacks))))
-    writers: Mapping[str, Callable[[Look], str]] = {"text": _text, "json": _json, "github": _github, "junit": _junit}
-    output = writers[format](seen)
-    if output:
-        print(output)
+    if deep:
+        from mesh.live.applications import settings_of
+
+        asked = settings_of(seen.inventory, seen.deployment)
+        plan = seen.plan
+        plan = replace(plan, deviations=(*plan.deviations, *asked.odd), unknown=(*plan.unknown, *asked.unknown))
+        seen = replace(seen, plan=plan)
+    sifted = _sifted(seen)
+    if sifted:
+        notes = (*sifted.plan.notes, *_about(sifted, whole=not hosts and not stacks))
+        seen = replace(seen, plan=replace(sifted.plan, notes=notes))
+    ignored = sifted.ignored if sifted else ()
     if format == "text":
-        for line in beside(seen.plan):
-            note(line)
+        _print_text(seen, ignored, verbose=verbose)
+    else:
+        from mesh.cli.drift_formats import WRITERS
+
+        output = WRITERS[format](seen, ignored)
+        if output:
+            print(output)
     for each in seen.plan.unknown:
         print_error(as_error(each))
     return exit_code(seen.plan) or (EXIT_CHANGES if seen.plan.deviations else EXIT_OK)
 
 
+def _sifted(seen: Look) -> Sifted | None:
+    """What is left when the spec's ignores are taken out; None where it has none."""
+    ignores = seen.inventory.ignores
+    if not ignores:
+        return None
+    from datetime import date
+
+    from mesh.state.ignores import sift
+
+    return sift(seen.plan, ignores, date.today())
+
+
+def _about(sifted: Sifted, *, whole: bool) -> Iterator[str]:
+    """What there is to say about the entries of `drift.ignore` themselves. whole: the whole mesh was looked at."""
+    for each in sifted.ended:
+        yield f"drift.ignore: `{each.what}` ended on {each.until} and hides nothing any more ({each.reason})"
+    for each in sifted.idle if whole and not sifted.plan.unknown else ():
+        yield f"drift.ignore: nothing is like `{each.what}` any more: remove the entry"
+
+
+def _print_text(seen: Look, ignored: Collection[Ignored], *, verbose: bool) -> None:
+    output = _text(seen)
+    if output:
+        print(output)
+    for line in (*ignored_lines(ignored, verbose=verbose), *beside(seen.plan)):
+        note(line)
+
+
 def _text(seen: Look) -> str:
     odd = "\n".join(odd_lines(seen.plan))
     if seen.plan.changes:
-        changes = f"{text(seen.plan, seen.deployment)}\n\ndrift: {summary(seen.plan)}"
+        changes = f"{text(seen.plan, seen.deployment)}\n\ndrift: {summary(seen.plan)}; `mesh apply` mends it"
         return f"{changes}; {_beyond(seen)}\n{odd}" if odd else changes
     if odd:
         return f"{odd}\n\ndrift: {_beyond(seen)}"
@@ -46,6 +98,17 @@ def _text(seen: Look) -> str:
         return ""
     stacks = sum(len(host.stacks) for host in seen.deployment.hosts.values())
     return f"no drift: {count(stacks, 'stack')} on {count(len(seen.deployment.hosts), 'host')} are as the spec says"
+
+
+def ignored_lines(ignored: Collection[Ignored], *, verbose: bool) -> Iterator[str]:
+    """`2 ignored until 2026-12-31: REASON`, a line an entry; verbose: what they are."""
+    entries: dict[Ignore, list[Ignored]] = {}
+    for each in ignored:
+        entries.setdefault(each.by, []).append(each)
+    for by, theirs in entries.items():
+        yield safe(f"{len(theirs)} ignored until {by.until}: {by.reason}")
+        for found in (each.found for each in theirs) if verbose else ():
+            yield safe(f"    {'/'.join(filter(None, (found.host, found.stack)))} {found.subject} {found.name}: {found.why}")
 
 
 def _slowed(folder: Path, hosts: Collection[str], stacks: Collection[str]) -> Iterator[str]:
@@ -68,74 +131,3 @@ def _slowed(folder: Path, hosts: Collection[str], stacks: Collection[str]) -> It
 
 def _beyond(seen: Look) -> str:
     return f"{count(len(seen.plan.deviations), 'finding')} that apply cannot mend"
-
-
-def _json(seen: Look) -> str:
-    return json.dumps(as_data(seen.plan), indent=2, ensure_ascii=False)
-
-
-def _github(seen: Look) -> str:
-    """Workflow commands, which GitHub shows as annotations of the run."""
-    lines = [
-        f"::warning title={_property(f'drift on {change.host}/{change.stack}')}::"
-        + _data(f"{change.subject} {change.name} {change.why}")
-        for change in seen.plan.changes
-    ]
-    lines += [
-        f"::warning title={_property(f'drift on {each.host}')}::{_data(f'{each.subject} {each.name}: {each.why}; {each.mend}')}"
-        for each in seen.plan.deviations
-    ]
-    lines += [f"::notice title=beside the drift::{_data(line)}" for line in seen.plan.notes]
-    lines += [f"::error title={_property(f'cannot tell: {each.where}')}::{_data(each.why)}" for each in seen.plan.unknown]
-    return "\n".join(lines)
-
-
-def _data(text: str) -> str:
-    return safe(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _junit(seen: Look) -> str:
-    """A suite a host, a case a stack and one for the cards: red for drift, an error for what could not be read."""
-
-    from xml.etree import ElementTree as Xml
-
-    def fail(case: Xml.Element, odd: list[Deviation]) -> None:
-        for each in odd:
-            failure = Xml.SubElement(case, "failure", message=_printable(f"{each.subject} {each.name}: {each.why}"))
-            failure.text = _printable(each.mend)
-
-    root = Xml.Element("testsuites", name="mesh drift")
-    for host in seen.deployment.hosts.values():
-        suite = Xml.SubElement(root, "testsuite", name=host.name)
-        unread = [each for each in seen.plan.unknown if each.where == host.name]
-        for each in unread:
-            case = Xml.SubElement(suite, "testcase", classname=host.name, name="reachable and readable")
-            Xml.SubElement(case, "error", message=_printable(each.why)).text = _printable(each.mend)
-        spec = [stack.name for stack in host.stacks]
-        for stack in [] if unread else dict.fromkeys([*spec, *seen.plan.stacks(host.name)]):
-            case = Xml.SubElement(suite, "testcase", classname=host.name, name=stack)
-            found = [each for each in seen.plan.changes if (each.host, each.stack) == (host.name, stack)]
-            if found:
-                lines = [f"{each.subject} {each.name} {each.why}" for each in found]
-                Xml.SubElement(case, "failure", message=count(len(found), "difference")).text = _printable("\n".join(lines))
-            fail(case, [each for each in seen.plan.deviations if (each.host, each.stack) == (host.name, stack)])
-            for each in seen.plan.unknown:
-                if each.where == f"{host.name}/{stack}":
-                    Xml.SubElement(case, "error", message=_printable(each.why))
-        if host.cards and not unread:
-            case = Xml.SubElement(suite, "testcase", classname=host.name, name="cards")
-            fail(case, [each for each in seen.plan.deviations if (each.host, each.stack) == (host.name, "")])
-        suite.set("tests", str(len(suite)))
-        suite.set("failures", str(len(suite.findall("testcase/failure"))))
-        suite.set("errors", str(len(suite.findall("testcase/error"))))
-    Xml.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(root, encoding="unicode")
-
-
-def _printable(text: str) -> str:
-    """Characters that XML knows."""
-    return "".join(letter for letter in safe(text) if letter in "\t\n" or letter >= " ")

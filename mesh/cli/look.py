@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,14 +43,19 @@ class Look:
     plan: Plan
 
 
-def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str]) -> Look:
-    """Open the inventory and compare the mesh with it. Raises SpecInvalid when the spec has errors."""
+def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str], secrets: bool = True) -> Look:
+    """Open the inventory and compare the mesh with it. Raises SpecInvalid when the spec has errors.
+
+    secrets: whether their values may be asked for. Without them files with secrets are compared by mode and owner, and the
+    gateways are not asked.
+    """
     inventory = open_to_act(folder)
     sessions = connect(inventory, hosts)
     try:
         from mesh.state.select import select_hosts
 
-        return _compare(inventory, select_hosts(inventory.checked_deployment(), hosts, stacks), stacks, sessions)
+        deployment = inventory.checked_deployment() if secrets else inventory.sealed_deployment()
+        return _compare(inventory, select_hosts(deployment, hosts, stacks), stacks, sessions, secrets=secrets)
     finally:
         for session in sessions.values():
             session.close()
@@ -60,12 +66,19 @@ def look_again(inventory: Inventory, deployment: Deployment, stacks: Collection[
     return _compare(inventory, deployment, stacks, connect(inventory, deployment.hosts))
 
 
-def _compare(inventory: Inventory, deployment: Deployment, stacks: Collection[str], sessions: Mapping[str, Session]) -> Look:
+def _compare(
+    inventory: Inventory,
+    deployment: Deployment,
+    stacks: Collection[str],
+    sessions: Mapping[str, Session],
+    *,
+    secrets: bool = True,
+) -> Look:
     from mesh.live.observe import observe
     from mesh.state.diff import diff
     from mesh.state.select import select_stacks
 
-    observed = observe(inventory, deployment, sessions)
+    observed = observe(inventory, deployment, sessions, secrets=secrets)
     plan = select_stacks(diff(deployment, observed, inventory.secrets.value), stacks)
     return Look(inventory, deployment, observed, plan)
 
@@ -119,6 +132,18 @@ def beside(plan: Plan, most: int = 6) -> Iterator[str]:
         shown = ", ".join(theirs[:most]) + (f" and {len(theirs) - most} more" if len(theirs) > most else "")
         line = f"{host} also runs {count(len(theirs), 'container')} that are not the mesh's and stay as they are"
         yield safe(f"{line}: {shown}" if most else line)
+
+
+def ignored_by_drift(seen: Look) -> Iterator[str]:
+    """What is in the plan although drift is silent about it: an ignore changes nothing of what apply does."""
+    ignores = seen.inventory.ignores
+    if not ignores:
+        return
+    from mesh.state.ignores import sift
+
+    for each in sift(seen.plan, ignores, date.today()).ignored:
+        where = "/".join(filter(None, (each.found.host, each.found.stack)))
+        yield safe(f"drift ignores {where} {each.found.subject} {each.found.name} until {each.by.until}: {each.by.reason}")
 
 
 def as_error(unknown: CannotTell) -> MeshError:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh.cli.look import Look, as_error, beside, look, odd_lines
+from mesh.cli.look import Look, as_error, beside, ignored_by_drift, look, odd_lines
 from mesh.cli.output import note, print_error
 from mesh.errors import EXIT_CHANGES, EXIT_ERROR, EXIT_OK
 
@@ -34,7 +34,8 @@ def run(
             print(explained(seen, diff=diff, verbose=verbose))
         elif not plan.unknown:
             print("nothing to change")
-        for line in (*odd_lines(plan), *beside(plan, len(plan.foreign) if verbose else 0)):
+        more = (*beside(plan, len(plan.foreign) if verbose else 0), *ignored_by_drift(seen))
+        for line in (*odd_lines(plan), *more):
             note(line)
     for each in plan.unknown:
         print_error(as_error(each))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mesh.cli import verbs_client, verbs_secrets
+from mesh.cli import verbs_client, verbs_host, verbs_secrets
 from mesh.cli.options import HELP, Diff, Dir, Hosts, Json, Stacks, begin, folder
 from mesh.errors import MeshError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(verbs_secrets.app, name="secrets")
 app.add_typer(verbs_client.app, name="client")
+app.add_typer(verbs_host.app, name="host")
 
 
 @app.callback(invoke_without_command=True)
@@ -114,6 +115,11 @@ def drift(
     hosts: Hosts = None,
     stacks: Stacks = None,
     format: Annotated[Literal["text", "json", "github", "junit"], typer.Option(help="How drift is written.")] = "text",
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="List what is ignored.")] = False,
+    no_secrets: Annotated[
+        bool, typer.Option("--no-secrets", help="Without the age identity: no file with secrets, no route is compared.")
+    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Ask Open WebUI itself, too: settings changed in its pages.")] = False,
 ) -> int:
     """Compare hosts and spec for CI; reads only.
 
@@ -121,7 +127,15 @@ def drift(
     """
     from mesh.cli.drift import run
 
-    return run(folder(ctx, inventory), hosts=tuple(hosts or ()), stacks=tuple(stacks or ()), format=format)
+    return run(
+        folder(ctx, inventory),
+        hosts=tuple(hosts or ()),
+        stacks=tuple(stacks or ()),
+        format=format,
+        verbose=verbose,
+        secrets=not no_secrets,
+        deep=deep,
+    )
 
 
 @app.command()
@@ -314,3 +328,19 @@ def lock(
     from mesh.cli import lock as verb
 
     return verb.check(folder(ctx, inventory), as_json=json) if check else verb.run(folder(ctx, inventory))
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    ci: Annotated[Literal["github", "forgejo", "gitea"], typer.Option("--ci", help="Whose workflows to write.")],
+    inventory: Dir = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Root of the repository.")] = Path(),
+) -> int:
+    """Write the workflows of CI.
+
+    The spec is checked on every push, the hosts every morning.
+    """
+    from mesh.cli.init import run
+
+    return run(folder(ctx, inventory), ci=ci, out=out)

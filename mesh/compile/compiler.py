@@ -12,6 +12,7 @@ from mesh.compile.digest import guard_digest, service_digest
 from mesh.compile.gateway import expected_gateway
 from mesh.compile.images import ImageLock
 from mesh.compile.library import PLAIN, StackFolder, StackLibrary
+from mesh.compile.named import named_objects
 from mesh.compile.plain import edit_plain
 from mesh.compile.plain_project import ENV, place_in, replaced, secrets_in
 from mesh.compile.stack import Instance, Placement
@@ -244,7 +245,8 @@ class _Compilation:
             if not definition.get("profiles")  # Compose leaves those down
         )
         ordered = tuple(files[path] for path in sorted(files))
-        return StackRelease(self.name, self.place.kind, self.directory, ordered, services, probe, after, volumes, rolling)
+        named = named_objects(self.name, project)
+        return StackRelease(self.name, self.place.kind, self.directory, ordered, services, probe, after, volumes, rolling, named)
 
     def _labels(self) -> dict[str, str]:
         return {"mesh.name": self.mesh.mesh, "mesh.stack": self.name}

@@ -23,17 +23,18 @@ PICK = "x-mesh-gateway"
 """Header of a request that picks one gateway, and of the answer that says which it was."""
 
 
-def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str, Session]) -> Observed:
+def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str, Session], *, secrets: bool = True) -> Observed:
     """Observe what the deployment names. What cannot be read is Unknown with the reason; nothing is raised for it.
 
     sessions: from `connect`, one for every host of the deployment; each is used up by this.
+    secrets: whether files that hold some are hashed.
     """
     ollamas = [ollama for host in deployment.hosts.values() for ollama in host.ollamas]
     wanted = deployment.gateway
     key = inventory.secrets.value(wanted.key) if wanted else ""
     jobs: dict[tuple[str, str], Callable[[], object]] = {
         **{
-            ("host", host.name): partial(observe_host, inventory, deployment.mesh, host, sessions[host.name])
+            ("host", host.name): partial(observe_host, inventory, deployment.mesh, host, sessions[host.name], secrets=secrets)
             for host in deployment.hosts.values()
         },
         **{("models", ollama.stack): partial(list_models, ollama) for ollama in ollamas},
@@ -45,10 +46,13 @@ def observe(inventory: Inventory, deployment: Deployment, sessions: Mapping[str,
     return Observed(hosts=hosts, models=models, gateways=gateways, loaded=loaded)  # type: ignore[arg-type]
 
 
-def observe_host(inventory: Inventory, mesh: str, host: HostDeployment, session: Session) -> ObservedHost | Unknown:
+def observe_host(
+    inventory: Inventory, mesh: str, host: HostDeployment, session: Session, *, secrets: bool = True
+) -> ObservedHost | Unknown:
     """One host in one ssh session."""
     boundary = f"mesh-{os.urandom(16).hex()}"
-    answer = session.run(observe_script(host, mesh=mesh, docker=inventory.reach[host.name].docker, boundary=boundary))
+    docker = inventory.reach[host.name].docker
+    answer = session.run(observe_script(host, mesh=mesh, docker=docker, boundary=boundary, hash_secrets=secrets))
     return answer if isinstance(answer, Unknown) else parse_host(host, answer, boundary)
 
 

@@ -8,6 +8,7 @@ from mesh.rules import (  # noqa: F401
     budgets,
     fallbacks,
     gateway,
+    ignores,
     images,
     names,
     ports,

@@ -1,24 +1,27 @@
 """inventory/secrets.age and its index, and the identity (the private key) that opens it.
 
 secrets.age is an ordinary armored age file; `age -d -i IDENTITY secrets.age` opens it as well. secrets.index holds the
-recipients and the names, no values: `mesh check` finds a missing secret by name where the identity is not.
+recipients, the names and a keyed fingerprint of each value, no values: `mesh check` finds a missing secret by name, and
+`mesh drift --no-secrets` compares what was made from them, where the identity is not.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mesh.errors import MeshError
 from mesh.files import write_atomically
 from mesh.secrets import document
+from mesh.secrets.fingerprints import SALT, fingerprint
 from mesh.secrets.value import Secret
 
 IDENTITY_VARIABLE = "MESH_AGE_IDENTITY"
-_INDEX_HEAD = "# Names and recipients of secrets.age, without values. Written by `mesh secrets`.\n"
+_INDEX_HEAD = "# Names, recipients and keyed fingerprints of secrets.age, without values. Written by `mesh secrets`.\n"
 _INIT = "run `mesh secrets init` in your own inventory"
 
 
@@ -76,10 +79,11 @@ def create_identity(path: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """secrets.index: who can open the file, and the names in it."""
+    """secrets.index: who can open the file, the names in it, and fingerprints that tell nothing but that a value changed."""
 
     recipients: tuple[str, ...] = ()
     names: frozenset[str] = frozenset()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 class AgeFile:
@@ -109,7 +113,10 @@ class AgeFile:
         if recipients is None or names is None:
             mend = "any `mesh secrets set` writes it anew; do not edit it by hand"
             raise MeshError("the index of the secrets is damaged", where=str(self.index_path), mend=mend)
-        return Index(recipients, frozenset(names))
+        prints = data.get("fingerprints") or {}
+        if not isinstance(prints, dict):
+            prints = {}
+        return Index(recipients, frozenset(names), {str(name): str(text) for name, text in prints.items()})
 
     def open(self, identities: list[Any]) -> dict[str, Secret]:
         """Every secret by name. Raises NotOpenableError for another key's file, MeshError for a missing or broken one."""
@@ -150,7 +157,11 @@ class AgeFile:
             mend = "every recipient is a public key that starts with age1"
             raise MeshError("the index names a recipient that is not an age key", where=str(self.index_path), mend=mend) from None
         write_atomically(self.path, bytes(pyrage.encrypt(document.dump(values).encode(), keys, armored=True)))
-        listing = yaml.safe_dump({"recipients": list(recipients), "names": sorted(values)}, sort_keys=False)
+        data: dict[str, Any] = {"recipients": list(recipients), "names": sorted(values)}
+        if SALT in values:
+            salt = values[SALT].reveal()
+            data["fingerprints"] = {name: fingerprint(salt, name, values[name].reveal()) for name in sorted(values)}
+        listing = yaml.safe_dump(data, sort_keys=False)
         write_atomically(self.index_path, (_INDEX_HEAD + listing).encode())
 
 

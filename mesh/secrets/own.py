@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
-from mesh.secrets.store import SALT
+from mesh.secrets.fingerprints import SALT
 from mesh.spec.mesh import Mesh
 from mesh.spec.types import SecretRef
 

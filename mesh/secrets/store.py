@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh.errors import MeshError
+from mesh.secrets.fingerprints import SALT, fingerprint
 from mesh.secrets.value import Secret, Source
 
 if TYPE_CHECKING:
     from mesh.secrets.agefile import AgeFile
 
-SALT = "mesh_salt"
-"""Name of the secret that keys the fingerprints."""
 PLACEHOLDER = "0" * 16
 """Fingerprint of a secret that cannot be opened here; `mesh render` only."""
 
@@ -96,7 +93,19 @@ class SecretStore:
             raise MeshError(
                 "the mesh has no salt for fingerprints of secrets", where=error.where, mend="mesh secrets init makes it"
             ) from error
-        return hmac.new(salt.encode(), f"{name}\0{self.value(name)}".encode(), hashlib.sha256).hexdigest()[:16]
+        return fingerprint(salt, name, self.value(name))
+
+    def indexed_fingerprint(self, name: str) -> str:
+        """The fingerprint as secrets.index has it: no identity is needed. Raises MeshError where it has none."""
+        found = self._file.index().fingerprints.get(name)
+        if found is None:
+            raise MeshError(
+                "the fingerprint of this secret is not known without the age identity",
+                where=f"secret:{name}",
+                why="secrets.index has none for it; of a secret that comes from elsewhere it never has one",
+                mend="run `mesh secrets set` once and commit secrets.index, or give this job the identity",
+            )
+        return found
 
     def placeholder_fingerprint(self, name: str) -> str:
         """The fingerprint, or a fixed placeholder when the value cannot be had here."""

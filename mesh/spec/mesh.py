@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from mesh.secrets.value import Source
+from mesh.spec.drift import Drift
 from mesh.spec.hosts import Host
 from mesh.spec.providers import Model, OllamaProvider, Provider
 from mesh.spec.routes import Client, Ledger, Route
@@ -51,6 +52,7 @@ class Mesh(Spec):
         default_factory=dict, description="Image of a stack's service, in place of the stack's default."
     )
     secrets: dict[str, SecretSource] = Field(default_factory=dict, description="Secrets that do not come from secrets.age.")
+    drift: Drift = Drift()
 
     def client_key(self, client: str) -> SecretRef:
         """The secret that holds the client's key."""

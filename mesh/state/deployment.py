@@ -79,6 +79,19 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """A volume or network of a stack: its key in the Compose file, and its name in the engine.
+
+    external: the stack only uses it; somebody else makes it. A name with `$` in it is known to Compose alone.
+    """
+
+    kind: Literal["volume", "network"]
+    key: str
+    name: str
+    external: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """An HTTP GET through the published port that must answer below 400 once the stack is up."""
 
@@ -104,6 +117,7 @@ class StackRelease:
 
     after: names of stacks (on any host) that have to be up first.
     volumes: named volumes with state worth keeping (never deleted).
+    named: every volume and network that its Compose file declares, or that Compose makes for it.
     """
 
     name: str
@@ -115,6 +129,7 @@ class StackRelease:
     after: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     rolling: Rolling | None = None
+    named: tuple[Named, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mesh.state.deployment import Deployment, Gateway, HostDeployment, OllamaModels
 from mesh.state.diff_cards import deviations, lost_cards, not_asked
-from mesh.state.diff_stack import StackDiff
+from mesh.state.diff_names import orphans, taken
+from mesh.state.diff_stack import StackDiff, kept_back
 from mesh.state.observed import Observed, ObservedContainer, ObservedGateway, ObservedHost, Unknown
 from mesh.state.plan import CannotTell, Change, Deviation, Plan
 from mesh.state.release import release_id
@@ -34,7 +35,8 @@ def diff(deployment: Deployment, observed: Observed, value_of: Callable[[str], s
             changes += StackDiff(host, stack, seen, value_of).changes()
         changes += _not_in_spec(deployment, host, seen)
         changes += lost_cards(host, seen)
-        odd += deviations(host, seen, observed)
+        odd += [*deviations(host, seen, observed), *orphans(host, seen)]
+        notes += [*taken(host, seen), *_kept_back(host, seen)]
         unknown += [
             CannotTell(f"{name}/{stack}", f"what it has loaded cannot be listed: {it.why}", it.mend)
             for stack, it in not_asked(host, observed)
@@ -51,6 +53,14 @@ def diff(deployment: Deployment, observed: Observed, value_of: Callable[[str], s
     if deployment.gateway:
         _gateway(deployment, deployment.gateway, observed, broken, changes, unknown)
     return Plan(_ordered(deployment, changes), tuple(unknown), tuple(foreign), tuple(notes), tuple(odd))
+
+
+def _kept_back(host: HostDeployment, seen: ObservedHost) -> Iterator[str]:
+    """Files whose content was not compared, because their hashes were not asked for or not told."""
+    files = [file for stack in host.stacks for file in stack.files]
+    unseen = sum(1 for file in files if (there := seen.files.get(file.path)) and kept_back(file, there))
+    if unseen:
+        yield f"{host.name}: of {unseen} {'file' if unseen == 1 else 'files'} with secrets only mode and owner were compared"
 
 
 def ours(deployment: Deployment, host: HostDeployment, container: ObservedContainer) -> bool:

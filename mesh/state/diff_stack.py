@@ -8,6 +8,7 @@ from functools import cached_property
 
 from mesh.compile.digest import mounted_paths
 from mesh.state.deployment import File, HostDeployment, Service, StackRelease
+from mesh.state.diff_container import shape_differences
 from mesh.state.observed import ObservedContainer, ObservedFile, ObservedHost
 from mesh.state.parse import SYMLINK
 from mesh.state.plan import Change, Subject, Verb
@@ -68,7 +69,7 @@ class StackDiff:
             return "is missing" if self.as_applied else "is new"
         if seen.sha256 == SYMLINK:
             return "is a symbolic link now, not a file"
-        if seen.sha256 != file.sha256(self.value_of):
+        if not kept_back(file, seen) and seen.sha256 != file.sha256(self.value_of):
             return "was edited on the host" if self.as_applied else "changes with the spec"
         if seen.mode != file.mode:
             return f"has mode {seen.mode:04o}, should have {file.mode:04o}"
@@ -151,6 +152,8 @@ class StackDiff:
         elif not interpolated and container.image_id != self.seen.images.get(service.image, container.image_id):
             why.append(f"runs {short(container.image_id)}, and {service.image} is {short(self.seen.images[service.image])} here")
         why += environment_differences(service.environment, container.environment)
+        if container.shape is not None:
+            why += shape_differences(self.stack, service, container.shape, self.seen)
         if not why and self.as_applied and self.record:
             recorded = self.record.services.get(service.name)
             if recorded and recorded.config_hash != container.config_hash:
@@ -223,6 +226,11 @@ class StackDiff:
             known = any(service == each.name for each in self.stack.services)
             why = "is one too many of its service" if known else f"is in this project ({service}), and not of the spec"
             yield self._change("container", container.name, "remove", why)
+
+
+def kept_back(file: File, seen: ObservedFile) -> bool:
+    """Whether its hash was not told: a limited key does not get those of files that hold secrets."""
+    return not seen.sha256 and bool(file.secret_names or not seen.mode & 0o004)
 
 
 def _covers(mount: str, path: str) -> bool:

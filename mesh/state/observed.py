@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mesh.state.cards import SeenCards
 from mesh.state.deployment import Probe
@@ -18,6 +19,43 @@ class ObservedFile:
     mode: int
     owner: int
     group: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedMount:
+    """Something mounted in a container. kind: bind, volume or tmpfs. source: a volume's name, or a path on the host."""
+
+    kind: str
+    source: str
+    target: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the engine holds a container to: limits, restarts, ports, mounts, networks and rights.
+
+    memory, swap: bytes; 0 is no limit. cpus: billionths of a processor. pids: None where the kernel counts none.
+    restart: `no`, `always`, `unless-stopped`, `on-failure` or `on-failure:3`. ports: (container's, address, host's).
+    """
+
+    memory: int = 0
+    swap: int = 0
+    cpus: int = 0
+    cpu_shares: int = 0
+    cpuset: str = ""
+    pids: int | None = None
+    restart: str = "no"
+    ports: frozenset[tuple[str, str, str]] = frozenset()
+    mounts: tuple[ObservedMount, ...] = ()
+    networks: frozenset[str] = frozenset()
+    network_mode: str = ""
+    pid_mode: str = ""
+    privileged: bool = False
+    read_only: bool = False
+    cap_add: frozenset[str] = frozenset()
+    cap_drop: frozenset[str] = frozenset()
+    security: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +78,17 @@ class ObservedContainer:
     """NAME=value pairs as the engine lists them."""
     config_hash: str = ""
     """Compose's own hash of the service (label com.docker.compose.config-hash)."""
+    shape: Shape | None = None
+    """None for a foreign container."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedName:
+    """A volume or network of the engine. project: of its Compose label; empty for one that Compose did not make."""
+
+    kind: Literal["volume", "network"]
+    name: str
+    project: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +136,8 @@ class ObservedHost:
     """Bytes of its journal, which grows with every run that ends."""
     cards: SeenCards | None = None
     """What nvidia-smi told; None where it was not asked."""
+    names: tuple[ObservedName, ...] = ()
+    """Every volume and network of the engine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,13 @@ from mesh.state.observed import (
     ObservedContainer,
     ObservedFile,
     ObservedHost,
+    ObservedName,
     RecordedRelease,
     RecordedService,
     Unknown,
 )
+from mesh.state.parse_shape import read_shape
+from mesh.state.script import version
 
 CONFIG_HASH = "com.docker.compose.config-hash"
 SYMLINK = "symlink"
@@ -60,6 +63,9 @@ def _trouble(host: HostDeployment, section: _Section) -> Unknown | None:
     """What the script itself found wrong."""
     if section.name == "failed":
         return _docker_failed(host, section)
+    if section.name == "limited" and section.argument != version():
+        mend = f"`mesh host trust {host.name} --read-only` with your own key gives it this one's"
+        return Unknown("its observer for limited keys is of another version of the mesh", mend)
     if section.name == "lacking":
         words = " ".join(section.lines) or "no output"
         return Unknown(f"docker compose does not work: {words}", f"install the Compose v2 plugin on {host.name}")
@@ -114,6 +120,12 @@ def _observed(host: HostDeployment, sections: list[_Section]) -> ObservedHost:
             if section.name == "release" and (release := read_release(section.text))
         },
         cards=_cards(sections),
+        names=tuple(
+            ObservedName(kind, name, project)
+            for section in sections
+            if section.name == "names"
+            for kind, name, project in map(json.loads, section.lines)
+        ),
         lock=last["lock"].text.strip() or "unknown" if "lock" in last else "",
     )
 
@@ -184,6 +196,7 @@ def _container(data: Mapping[str, Any]) -> ObservedContainer:
         labels=labels,
         environment=tuple(data.get("env") or ()),
         config_hash=labels.get(CONFIG_HASH, ""),
+        shape=read_shape(data) if "memory" in data else None,
     )
 
 

@@ -27,14 +27,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Something that is not as the spec says and that no apply can mend: another card, a model that spilled.
+    """Something that is not as the spec says and that no apply can mend: another card, a model that spilled, a volume left over.
 
-    stack: empty for the host itself. name: a card, `VRAM`, a model's tag. mend: what the operator can do.
+    stack: empty for the host itself. name: a card, `VRAM`, a model's tag, a volume. mend: what the operator can do.
     """
 
     host: str
     stack: str
-    subject: Literal["card", "model"]
+    subject: Literal["card", "model", "volume", "network", "setting"]
     name: str
     why: str
     mend: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from mesh.cli.look import Look, text
 from mesh.live.apply import Event, Finished
 from mesh.plan.explain import Explanation
 from mesh.secrets.value import Secret
+from mesh.spec.drift import Drift, Ignore
 from mesh.state.plan import CannotTell, Change, Plan
 
 CHANGE = Change("vm", "litellm", "service", "litellm", "update", "config.yaml changed")
@@ -30,8 +32,12 @@ BOTH = Plan((CHANGE,), (UNKNOWN,))
 Verb = Callable[..., Ran]
 
 
+IGNORES: list[Ignore] = []
+"""What the spec of the next `verb` ignores."""
+
+
 def seen(plan: Plan) -> Look:
-    inventory: Any = SimpleNamespace()
+    inventory: Any = SimpleNamespace(mesh=SimpleNamespace(drift=Drift(ignore=tuple(IGNORES))))
     return Look(inventory, deployment(), ideal(deployment()), plan)
 
 
@@ -94,10 +100,82 @@ def test_github_gets_one_annotation_a_line_whatever_the_reason_holds(verb: Verb)
 def test_junit_is_xml_whatever_the_reason_holds(verb: Verb) -> None:
     odd = replace(CHANGE, why="<&> \x00\x1b[31m ]]>")
     root = ElementTree.fromstring(verb(Plan((odd,), (UNKNOWN,)), "drift", "--format", "junit").out)
+    assert (root.get("tests"), root.get("failures"), root.get("errors"), root.get("skipped")) == ("3", "1", "1", "0")
+    assert all(len(list(case)) <= 1 for case in root.iter("testcase")), "a case has one outcome"
     suites = {suite.get("name"): suite for suite in root}
     assert suites["vm"].get("failures") == "1"
     assert suites["box"].get("errors") == "1"
     assert [case.get("name") for case in suites["vm"]] == ["qdrant", "litellm"]
+
+
+SERVICE = Change("vm", "litellm", "service", "litellm", "update", "memory limit is 1 GiB, should be none; is privileged")
+
+
+@pytest.fixture
+def ignore(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`ignore("vm/litellm/service litellm", days=30, why="memory*")`: an entry of the spec."""
+    monkeypatch.setitem(globals(), "IGNORES", [])
+
+    def add(what: str, *, days: int = 30, why: str = "*") -> None:
+        until = date.today() + timedelta(days=days)
+        IGNORES.append(Ignore(what=what, why=why, reason="the card is lent out", until=until))
+
+    return add
+
+
+def test_what_is_ignored_is_counted_and_listed_on_demand(verb: Verb, ignore: Callable[..., None]) -> None:
+    ignore("vm/litellm/service *")
+    ran = verb(Plan((SERVICE,)), "drift")
+    assert (ran.code, "no drift" in ran.out) == (0, True)
+    assert "1 ignored until" in ran.err
+    assert "the card is lent out" in ran.err
+    assert "memory limit" not in ran.err
+    assert "memory limit" in verb(Plan((SERVICE,)), "drift", "-v").err
+
+
+def test_an_ignore_that_has_ended_hides_nothing_and_is_said(verb: Verb, ignore: Callable[..., None]) -> None:
+    ignore("vm/litellm/service litellm", days=-1)
+    ran = verb(Plan((SERVICE,)), "drift")
+    assert ran.code == 2
+    assert "hides nothing any more" in ran.err
+
+
+def test_an_ignore_counts_until_the_end_of_its_last_day(verb: Verb, ignore: Callable[..., None]) -> None:
+    ignore("vm/litellm/service litellm", days=0)
+    assert verb(Plan((SERVICE,)), "drift").code == 0
+
+
+def test_an_ignore_of_one_reason_does_not_hide_another(verb: Verb, ignore: Callable[..., None]) -> None:
+    ignore("vm/litellm/service litellm", why="memory limit*")
+    assert verb(Plan((SERVICE,)), "drift").code == 2
+    only = replace(SERVICE, why="memory limit is 1 GiB, should be none")
+    assert verb(Plan((only,)), "drift").code == 0
+
+
+def test_an_ignore_that_nothing_is_like_is_noted_where_all_was_looked_at(verb: Verb, ignore: Callable[..., None]) -> None:
+    ignore("vm/litellm/model *")
+    assert "nothing is like `vm/litellm/model *`" in verb(CLEAN, "drift").err
+    assert "nothing is like" not in verb(BLIND, "drift").err
+    assert "nothing is like" not in verb(CLEAN, "drift", "--host", "vm").err
+
+
+def test_every_format_tells_what_is_ignored(verb: Verb, ignore: Callable[..., None]) -> None:
+    ignore("vm/litellm/service litellm")
+    data = json.loads(verb(Plan((SERVICE,)), "drift", "--format", "json").out)
+    assert data["changes"] == []
+    assert data["ignored"][0]["reason"] == "the card is lent out"
+    assert verb(Plan((SERVICE,)), "drift", "--format", "github").out.startswith("::notice title=ignored until")
+    junit = ElementTree.fromstring(verb(Plan((SERVICE,)), "drift", "--format", "junit").out)
+    assert junit.get("skipped") == "1"
+    assert junit.get("failures") == "0"
+
+
+def test_plan_shows_what_drift_ignores_and_says_so(verb: Verb, ignore: Callable[..., None]) -> None:
+    ignore("vm/litellm/service litellm")
+    ran = verb(Plan((SERVICE,)), "plan")
+    assert ran.code == 2
+    assert "memory limit" in ran.out
+    assert "drift ignores vm/litellm service litellm until" in ran.err
 
 
 def test_a_value_of_a_secret_in_a_hosts_words_is_taken_out(verb: Verb) -> None:

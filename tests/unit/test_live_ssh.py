@@ -35,8 +35,8 @@ def target(folder: Path = Path("/inventory"), **ssh: Any) -> Target:
 @pytest.mark.parametrize(
     ("code", "stderr", "why", "mend"),
     [
-        (255, CHANGED, "host key has changed", "ssh-keygen -f /inventory/known_hosts -R '10.0.0.1'"),
-        (255, UNKNOWN, "host key is not known", "ssh-keyscan -t ed25519 -p 22 10.0.0.1"),
+        (255, CHANGED, "host key has changed", "mesh host trust box"),
+        (255, UNKNOWN, "host key is not known", "mesh host trust box"),
         (255, "root@10.0.0.1: Permission denied (publickey).", "refuses to let root in", "ssh-copy-id"),
         (255, "ssh: connect to host 10.0.0.1 port 22: Connection refused", "Connection refused", "hosts.box.address"),
         (255, "ssh: connect to host 10.0.0.1 port 22: Connection timed out", "Connection timed out", "is it on"),
@@ -54,8 +54,9 @@ def test_a_failed_ssh_says_why_and_what_to_do(code: int, stderr: str, why: str, 
     assert mend in found.mend
 
 
-def test_a_changed_key_on_another_port_is_removed_by_its_own_entry() -> None:
-    assert "'[10.0.0.1]:2222'" in explain(target(port=2222), 255, CHANGED).mend
+def test_ci_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_SSH_KEY", "/ci/key")
+    assert "/ci/key" in target(key="operators").command()
 
 
 def test_host_keys_are_checked_against_the_inventory_alone() -> None:

@@ -12,8 +12,18 @@ from statekit import SECRET, container, deployment, ideal, image_id, service, st
 
 from mesh.state.deployment import Deployment, File, HostDeployment
 from mesh.state.diff import diff
-from mesh.state.observed import Observed, ObservedContainer, ObservedFile, ObservedGateway, ObservedHost, RecordedRelease, Unknown
+from mesh.state.observed import (
+    Observed,
+    ObservedContainer,
+    ObservedFile,
+    ObservedGateway,
+    ObservedHost,
+    RecordedRelease,
+    Shape,
+    Unknown,
+)
 from mesh.state.plan import Change, Plan
+from mesh.state.work import host_work
 
 LITELLM = "/opt/mesh/stacks/litellm"
 
@@ -409,3 +419,25 @@ def test_every_single_thing_that_breaks_gives_at_least_one_change(wanted: Deploy
 
 def test_image_ids_of_the_fixture_are_what_the_host_lists() -> None:
     assert host(ideal(deployment()), "vm").images["registry.lan/qdrant:1.0"] == image_id("registry.lan/qdrant:1.0")
+
+
+# what Compose does not look at
+
+
+def test_a_container_changed_by_docker_update_is_made_anew_although_compose_sees_no_difference() -> None:
+    wanted = deployment()
+    shape = Shape(networks=frozenset({"$"}), memory=2**30, swap=2**31)
+    seen = change_container(ideal(wanted), "qdrant-backup-1", shape=shape)
+    found = plan(seen, wanted)
+    change = only(found)
+    assert (change.name, change.verb, change.why) == ("backup", "update", "memory limit is 1 GiB, should be none")
+    work = host_work(wanted.hosts["vm"], host(seen, "vm"), found)
+    assert work.stacks["qdrant"].recreate == ("backup",)
+
+
+def test_files_with_secrets_whose_hashes_are_not_told_are_compared_by_mode_and_owner() -> None:
+    path = f"{LITELLM}/secrets/env"
+    assert plan(change_file(ideal(deployment()), path, sha256="")).changes == ()
+    assert "1 file with secrets" in plan(change_file(ideal(deployment()), path, sha256="")).notes[0]
+    assert "has mode 0444" in plan(change_file(ideal(deployment()), path, sha256="", mode=0o444)).changes[0].why
+    assert plan(change_file(ideal(deployment()), f"{LITELLM}/config.yaml", sha256="")).changes, "others never go unread"
