@@ -123,7 +123,7 @@ def main(count: int) -> int:
             headers = {"authorization": f"Bearer {token}"}
             return lambda: call(url, "POST", "/v1/chat/completions", {"model": route, **BODY}, headers)
 
-        print(f"{versions(litellm.command)}, {count} requests each, in turn, one at a time\n")
+        print(f"{versions(litellm)}, {count} requests each, in turn, one at a time\n")
         overhead = in_turn(
             {
                 "plain LiteLLM": asker(plain, PLAIN_KEY, "bulk"),

@@ -30,41 +30,17 @@ from mesh.paths import PROJECT
 from mesh.secrets.agefile import identity_path, load_identities
 from mesh.secrets.store import SecretStore
 from mesh.secrets.value import Source
-from mesh.state.deployment import (
-    Card,
-    Deployment,
-    File,
-    Gateway,
-    HostDeployment,
-    OllamaModels,
-    Probe,
-    Reach,
-    Rolling,
-    SecretPart,
-    Service,
-    StackRelease,
-)
+from mesh.state import deployment as shapes
+from mesh.state.deployment import Deployment, Reach
 from mesh.state.ignores import Ignore
 
 _ASKED_FOR = ("mesh.yaml", "mesh.yml", "mesh.py", "catalogue.yaml", "images.lock", "secrets.age", "secrets.index")
 """Files of an inventory whose absence counts too. Where one is absent it may only have been asked for, and never opened."""
 _CLASSES: tuple[type[Any], ...] = (
-    *(
-        Card,
-        File,
-        Gateway,
-        HostDeployment,
-        Ignore,
-        OllamaModels,
-        Probe,
-        Reach,
-        Rolling,
-        SecretPart,
-        Service,
-        Source,
-        StackRelease,
-    ),
+    *(each for each in vars(shapes).values() if hasattr(each, "__dataclass_fields__")),
+    *(Ignore, Source),
 )
+"""What an entry consists of: all that a Deployment does, and two more."""
 _MOST_ENTRIES = 16
 _LARGEST = 16 * 1024**2
 """Bytes of an entry."""

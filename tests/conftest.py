@@ -20,6 +20,6 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
-    """What is kept of inventories goes elsewhere. The lab and the real gateway are in the usual place: they take minutes to make."""
+    """What is kept of inventories goes elsewhere; the lab and the real gateway stay, for they take minutes to make."""
     if not {"lab", "gateway"} & {mark.name for mark in request.node.iter_markers()}:
         monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(_cache))

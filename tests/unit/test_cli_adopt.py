@@ -19,7 +19,7 @@ from mesh.inventory import open_inventory
 from mesh.live.ssh import Target
 from mesh.state.diff import diff
 from mesh.state.observed import Observed, ObservedContainer, ObservedFile, ObservedHost, Unknown
-from mesh.state.parse import _release
+from mesh.state.parse import read_release
 
 Run = Callable[..., Ran]
 DIGEST = f"sha256:{'1' * 64}"
@@ -87,7 +87,7 @@ class Closet:
 
                 mode = stat.S_IMODE(path.stat().st_mode)
                 files[str(path)] = ObservedFile(hashlib.sha256(path.read_bytes()).hexdigest(), mode, 0, 0)
-        release = _release((stacks / "app/.release.json").read_text())
+        release = read_release((stacks / "app/.release.json").read_text())
         assert release is not None
         container = ObservedContainer(
             "one", "app-web-1", "app", "web", "nginx:1.29.1", "sha256:img", "running", "", self.labels, (), "hash"

@@ -22,7 +22,7 @@ from mesh.cli.look import Look, text
 from mesh.live.apply import Event, Finished
 from mesh.plan.explain import Explanation
 from mesh.secrets.value import Secret
-from mesh.spec.drift import Drift, Ignore
+from mesh.spec.drift import Ignore
 from mesh.state.plan import CannotTell, Change, Plan
 
 CHANGE = Change("vm", "litellm", "service", "litellm", "update", "config.yaml changed")
@@ -37,7 +37,7 @@ IGNORES: list[Ignore] = []
 
 
 def seen(plan: Plan) -> Look:
-    inventory: Any = SimpleNamespace(mesh=SimpleNamespace(drift=Drift(ignore=tuple(IGNORES))))
+    inventory: Any = SimpleNamespace(ignores=tuple(each.entry for each in IGNORES))
     return Look(inventory, deployment(), ideal(deployment()), plan)
 
 

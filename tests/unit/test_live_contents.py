@@ -13,6 +13,7 @@ from statekit import deployment, ideal, value_of, with_host
 
 from mesh.live import contents
 from mesh.live.contents import explanation
+from mesh.state.deployment import Reach
 from mesh.state.diff import diff
 from mesh.state.observed import Observed, Unknown
 from mesh.state.plan import CannotTell, Plan
@@ -35,8 +36,8 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Look:
         monkeypatch.setattr(contents, "connect", connect)
         inventory: Any = SimpleNamespace(
             secrets=SimpleNamespace(value=value_of),
-            deployment=lambda: WANTED,
-            mesh=SimpleNamespace(hosts={name: SimpleNamespace(docker="docker") for name in WANTED.hosts}),
+            checked_deployment=lambda: WANTED,
+            reach={name: Reach("10.0.0.1") for name in WANTED.hosts},
         )
         plan = diff(WANTED, seen, value_of) if seen.hosts else Plan()
         return explanation(inventory, WANTED, seen, plan), asked

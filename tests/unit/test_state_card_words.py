@@ -19,7 +19,6 @@ from mesh.cli import drift as drift_module
 from mesh.cli import plan as plan_module
 from mesh.cli.look import Look
 from mesh.measure.record import add_measurements
-from mesh.spec.drift import Drift
 from mesh.state.deployment import Card
 from mesh.state.plan import CannotTell, Deviation, Plan
 from mesh.state.select import select_stacks
@@ -36,7 +35,7 @@ def verb(run_mesh: Verb, small_inventory: Path, monkeypatch: pytest.MonkeyPatch)
     wanted = deployment()
     box = replace(wanted.hosts["box"], cards=(Card("rtx-4070-ti"),))
     wanted = replace(wanted, hosts={**wanted.hosts, "box": box})
-    inventory: Any = SimpleNamespace(mesh=SimpleNamespace(drift=Drift()))
+    inventory: Any = SimpleNamespace(ignores=())
 
     def run(plan: Plan, *arguments: str) -> Ran:
         for module in (plan_module, drift_module):
