@@ -22,7 +22,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mesh.inventory import Inventory, open_inventory
+from mesh.inventory import Inventory, open_to_act
 from mesh.live.holder import Holder, this_run, who
 from mesh.live.remote import Remote
 from mesh.paths import INVENTORY
@@ -55,7 +55,7 @@ class Run:
     @cached_property
     def deployment(self) -> Deployment:
         """A rollback puts nothing of it in place: it works without the key to the secrets."""
-        return self.inventory.deployment(preview=bool(self.rollback))
+        return self.inventory.deployment(preview=True) if self.rollback else self.inventory.checked_deployment()
 
     @cached_property
     def waves(self) -> tuple[tuple[str, ...], ...]:
@@ -121,7 +121,7 @@ def current() -> Run:
     events, go = os.environ.get("MESH_EVENTS"), os.environ.get("MESH_GO")
     rollback = json.loads(os.environ.get("MESH_ROLLBACK") or "{}")
     return Run(
-        inventory=open_inventory(folder),
+        inventory=open_to_act(folder),
         id=os.environ.get("MESH_RUN") or new_id(),
         only=only,
         at=now.isoformat().replace("+00:00", "Z"),

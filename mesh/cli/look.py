@@ -130,7 +130,8 @@ def beside(plan: Plan, most: int = 6) -> Iterator[str]:
     for host, names in groupby(plan.foreign, key=lambda name: name.partition("/")[0]):
         theirs = [name.partition("/")[2] for name in names]
         shown = ", ".join(theirs[:most]) + (f" and {len(theirs) - most} more" if len(theirs) > most else "")
-        line = f"{host} also runs {count(len(theirs), 'container')} that are not the mesh's and stay as they are"
+        are = "that is not the mesh's and stays as it is" if len(theirs) == 1 else "that are not the mesh's and stay as they are"
+        line = f"{host} also runs {count(len(theirs), 'container')} {are}"
         yield safe(f"{line}: {shown}" if most else line)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from mesh.drill.cases import Case
 from mesh.spec.mesh import Mesh
 
-SLACK = 8.0
+SLACK = 12.0
 """Seconds that a case may take beyond its timeouts: hundreds of requests share two cores. A retry shows as a further call."""
 EARLY = 0.8
 """Share of a timeout before which giving up is too early: the rendered timeout would be shorter than the spec's."""

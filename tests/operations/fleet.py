@@ -69,6 +69,7 @@ def make_fleet(monkeypatch: pytest.MonkeyPatch, wanted: Deployment, responses: M
         reach=hosts,
         secrets=SimpleNamespace(value=lambda name: f"value-of-{name}"),
         deployment=lambda **_: wanted,
+        checked_deployment=lambda: wanted,
     )
     run = Run(inventory, "run1", frozenset(), "2026-01-02T03:04:05Z")
     names = [(name, {"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": dict(responses or {})}) for name in wanted.hosts]
