@@ -39,7 +39,7 @@ exec sed "s/BOUNDARY-OF-A-RECORDED-ANSWER/$b/" "{answers}/$1"
 
 def run(fleet: Fleet, work: Path, verdict: Callable[..., bool]) -> bool:
     """Time and memory of `mesh drift` with one closet and with ten, all simulated alike."""
-    deployment = open_inventory(FOLDER).deployment
+    deployment = open_inventory(FOLDER).deployment()
     answers = {name: ask(deployment, name) for name in fleet.hosts}
     measured = {copies: drift(fleet, work / str(copies), copies, deployment, answers) for copies in (1, 2, 5, COPIES)}
     print("| hosts | stacks | containers | mesh drift s | CPU s | peak MiB |\n|---|---|---|---|---|---|")
@@ -69,7 +69,7 @@ def drift(fleet: Fleet, work: Path, copies: int, real: Deployment, answers: dict
     big.write(folder)
     inventory.write(Lab(), folder, identity=work / "identity.txt", spec=big.spec({}))
     key = os.environ["MESH_AGE_IDENTITY"] = str(work / "identity.txt")
-    deployment = open_inventory(folder).deployment
+    deployment = open_inventory(folder).deployment()
     for copy in range(copies):
         for name in fleet.hosts:
             text = renamed(answers[name], real, deployment, copy)
