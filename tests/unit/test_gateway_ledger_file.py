@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -122,6 +123,22 @@ def test_the_other_gateway_follows_when_a_corrupt_ledger_is_replaced(modules: An
     fill(first, modules, 5)
     fill(second, modules, 5)
     assert rows(path) == 10
+
+
+def test_a_request_waits_aside_while_the_other_gateway_writes_and_the_gateway_goes_on(modules: Any, tmp_path: Path) -> None:
+    ledger = modules.Ledger(tmp_path / "ledger.db", KEEP)
+    other = sqlite3.connect(ledger.path, isolation_level=None)
+
+    async def admitted() -> int:
+        waiting = asyncio.create_task(ledger.admit("ocr", "bulk", 250, modules.Limits()))
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "the loop runs, and the request is not let by unrecorded"
+        other.execute("COMMIT")
+        return int((await waiting).number)
+
+    other.execute("BEGIN IMMEDIATE")
+    assert asyncio.run(admitted()) == 1
+    assert (ledger.trouble, spent(ledger.path)) == (None, (0, 250))
 
 
 def test_requests_in_memory_count_for_the_budget_and_are_written_later(modules: Any, tmp_path: Path) -> None:

@@ -64,12 +64,17 @@ class Opened:
     saved: int = 0
 
 
-def connect(path: Path, *, durable: bool) -> sqlite3.Connection:
-    """durable: each commit waits for the disk, and with it all commits before it, also those of other connections."""
-    connection = sqlite3.connect(path, timeout=2, isolation_level=None, check_same_thread=False)
+def connect(path: Path, *, durable: bool, patience: float = 2) -> sqlite3.Connection:
+    """durable: each commit waits for the disk, and with it all commits before it, also those of other connections.
+
+    patience: seconds to wait while another connection writes. Only durable ones tidy the log of writes up, which takes a while.
+    """
+    connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     connection.execute("PRAGMA journal_size_limit = 4194304")
+    if not durable:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
 
 
