@@ -9,8 +9,8 @@ from typing import Any
 from tests.lab.small import Small, wait
 
 STACKS = {"one": "nas", "two": "nas", "three": "vm-docker", "four": "vm-docker"}
-SLOW = {"test": ["CMD", "test", "-e", "/tmp/ready"], "interval": "1s", "retries": 200}
-"""Healthy once somebody makes /tmp/ready in the container: an apply waits for it."""
+SLOW = {"test": ["CMD", "test", "-e", "/ready"], "interval": "1s", "retries": 200}
+"""Healthy once somebody makes /ready in the container: an apply waits for it."""
 
 
 def declare(mesh: Small, number: int, **special: Mapping[str, Any]) -> None:

@@ -28,9 +28,9 @@ stack = StackKind(images={{"web": "{image}"}}, port={port}, probe="{path}")
 TEMPLATE = """\
 services:
   web:
-    image: {{ images.web }}
+    image: {{ image.web }}
     init: true
-    ports: ["{{ port }}:8080"]
+    ports: [{{ published ~ ":8080" }}]
     healthcheck: {test: [CMD, "true"], interval: 1s}
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -52,9 +53,8 @@ def in_the_middle(mesh: Small, *containers: tuple[str, str]) -> Iterator[Callabl
         yield ends
     finally:
         if process.poll() is None:
-            process.kill()
-        if process.stdout and not process.stdout.closed:
-            process.communicate()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
 
 
 def test_a_host_without_power_and_one_without_network_are_named_and_nothing_is_lost(small: Small) -> None:
@@ -96,7 +96,7 @@ def test_a_full_disk_stops_nothing_that_runs(small: Small) -> None:
         declare(small, 3, one={"healthcheck": SLOW})
         with in_the_middle(small, ("nas", "one-web-1")) as ends:
             small.sh("nas", fill)
-            small.sh("nas", "docker exec one-web-1 touch /tmp/ready")
+            small.sh("nas", "docker exec one-web-1 touch /ready")
             output = ends()
         assert "its release could not be recorded" in output
         assert "its disk is full" in output
@@ -107,7 +107,7 @@ def test_a_full_disk_stops_nothing_that_runs(small: Small) -> None:
         converges(small, 4)
     finally:
         small.sh("nas", f"rm -f {ROOT}/filler; rm -rf /tmp/kept; cp -a {ROOT} /tmp/kept")
-        small.sh("nas", f"umount {ROOT} && rm -rf {ROOT} && mv /tmp/kept {ROOT}")
+        small.sh("nas", f"umount -l {ROOT} && rm -rf {ROOT} && mv /tmp/kept {ROOT}")
     converges(small, 4)
 
 
