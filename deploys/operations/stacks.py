@@ -15,11 +15,10 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from gevent.pool import Pool
-from paramiko import SSHException
 from pyinfra import host as current_host
 from pyinfra.api import FunctionCommand, operation
 
-from deploys.remote import call
+from deploys.remote import HostLostError, call
 from deploys.run import Run
 from mesh.errors import MeshError
 from mesh.live.holder import Holder
@@ -56,7 +55,10 @@ def lock(run: Run, work: HostWork, holder: str, journal: str) -> Commands:
 def _lock(state: State, host: Host, run: Run, holder: str, journal: str) -> bool:
     known = Holder.parse(holder)
     dead = known.run if known and known.dead else ""
-    succeeded, lines = call(host, run, "take_lock", dead, str(run.holder), run.verb, journal)
+    try:
+        succeeded, lines = call(host, run, "take_lock", dead, str(run.holder), run.verb, journal)
+    except HostLostError as error:
+        return _broken(run, host, error)
     if lines:
         run.emit("locked" if succeeded else "failed", host.name, why=lines[-1])
         host.log(lines[-1])
@@ -99,7 +101,10 @@ def _upload(state: State, host: Host, run: Run, work: HostWork) -> bool:
     except MeshError as error:
         run.emit("failed", host.name, why=str(error))
         return False
-    succeeded, lines = call(host, run, "upload", stdin=files)
+    try:
+        succeeded, lines = call(host, run, "upload", stdin=files)
+    except HostLostError as error:
+        return _broken(run, host, error)
     if not succeeded:
         run.emit("failed", host.name, why=" ".join(lines))
     return succeeded
@@ -145,6 +150,9 @@ def _up_one(host: Host, run: Run, work: StackWork) -> None:
     if waits:
         run.fail(host, stack.name, f"was not touched: it needs {', '.join(waits)}, which failed")
         return
+    if work.refused:
+        run.fail(host, stack.name, f"was not touched: {work.refused}")
+        return
     started = time.monotonic()
     doing = "back" if work.back_to else "up"
     run.emit("started", host.name, stack.name, doing=doing)
@@ -152,12 +160,12 @@ def _up_one(host: Host, run: Run, work: StackWork) -> None:
         _, lines = call(host, run, "revert", stack.name, str(WAIT_SECONDS), work.back_to)
     else:
         _, lines = call(host, run, "up", stack.name, str(WAIT_SECONDS), *work.recreate)
-    outcome = lines[-1] if lines else ""
+    outcome = _outcome(lines)
     if outcome == "@up" and stack.probe:
         why = _unanswered(stack.probe)
         if why:
             _, lines = call(host, run, "rollback", stack.name, str(WAIT_SECONDS))
-            lines, outcome = [why, *lines], lines[-1] if lines else ""
+            lines, outcome = [why, *lines], _outcome(lines)
     if outcome == "@up":
         run.emit("done", host.name, stack.name, doing=doing, seconds=time.monotonic() - started)
         return
@@ -168,6 +176,11 @@ def _up_one(host: Host, run: Run, work: StackWork) -> None:
     }
     said = [line for line in lines if not line.startswith("@")]
     run.fail(host, stack.name, ends.get(outcome, "did not come up, and the host did not say why"), said, reason=_reason(said))
+
+
+def _outcome(lines: list[str]) -> str:
+    """host.sh's last word. Complaints of the shell, on stderr, may have come after it."""
+    return next((line for line in reversed(lines) if line.startswith("@")), "")
 
 
 def _reason(lines: list[str]) -> str:
@@ -211,7 +224,10 @@ def _finish(state: State, host: Host, run: Run, work: HostWork) -> bool:
         "finished": True,
         "why": failed,
     }
-    succeeded, lines = call(host, run, "drop_lock", redact(json.dumps(entry)))
+    try:
+        succeeded, lines = call(host, run, "drop_lock", redact(json.dumps(entry)))
+    except HostLostError as error:
+        return _broken(run, host, error)
     if not succeeded:
         run.emit("failed", host.name, why=f"the lock could not be released: {' '.join(lines)}")
     return succeeded and not failed
@@ -219,15 +235,22 @@ def _finish(state: State, host: Host, run: Run, work: HostWork) -> bool:
 
 def _side_by_side(run: Run, host: Host, work: Callable[[T], None], items: Iterable[T]) -> bool:
     """`work` for every item at the same time, a few at once. False when the connection to the host broke."""
-    broken: list[str] = []
+    broken: list[HostLostError] = []
 
     def guarded(item: T) -> None:
         try:
             work(item)
-        except (OSError, EOFError, SSHException) as error:
-            broken.append(f"{type(error).__name__}: {error}")
+        except HostLostError as error:
+            broken.append(error)
 
     Pool(AT_ONCE).map(guarded, list(items))
-    if broken:
-        run.emit("failed", host.name, why=f"the connection broke ({broken[0]}); the next apply finishes the work")
-    return not broken
+    return not broken or _broken(run, host, broken[0])
+
+
+def _broken(run: Run, host: Host, error: HostLostError) -> bool:
+    """Say that the host is lost to this run. What needs one of its stacks is left alone, on whatever host it is."""
+    for stack in run.deployment.hosts[host.name].stacks:
+        run.failed.setdefault(stack.name, "the connection to its host broke")
+    why = f"the connection broke ({error}); what it was doing there may go on, and the next apply finishes it"
+    run.emit("failed", host.name, why=why)
+    return False

@@ -121,7 +121,10 @@ class Deploys:
             with os.fdopen(self._events, "rb") as events:
                 for event in _events(events):
                     listen(event)
-            return Finished(self._process.wait(), _tail(self._log))
+            finished = Finished(self._process.wait(), _tail(self._log))
+            if finished.code:  # a host that failed half-way still has its lock
+                self._abort(listen)
+            return finished
         except BaseException:
             _stop(self._process)
             self._abort(listen)
@@ -169,7 +172,7 @@ def _abort(inventory: Inventory, run: str, hosts: Collection[str], listen: Calla
         if isinstance(answer, Unknown):
             why = f"its lock may still be held ({answer.why}); the next apply takes it over"
             listen(Event("failed", name, data={"why": why}))
-        else:
+        elif "released" in answer:
             listen(Event("released", name))
 
 

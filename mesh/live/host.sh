@@ -1,6 +1,7 @@
 # What apply does on a host, in POSIX sh. It comes to `sh -s` on stdin, after these settings and before one call:
 #   root    the tool's folder          docker  the docker command
 #   run     identity of this apply     stale   minutes without a sign of life after which a lock is abandoned
+#   beat    seconds between two such signs
 # Nothing is on a command line but `sh -s -- mesh-RUN`, which is how a later run recognises what a killed one left running.
 
 set -u
@@ -16,6 +17,12 @@ fail() {
     exit 1
 }
 
+full() { # says so where the disk of the tool's folder is
+    df -Pk "$root" 2>/dev/null | tail -n 1 | {
+        read -r _ _ _ free _ && [ "$free" -lt 100 ] 2>/dev/null && printf ': its disk is full'
+    }
+}
+
 # the lock
 
 holder() { cat "$1/holder" 2>/dev/null; }
@@ -23,7 +30,16 @@ holder() { cat "$1/holder" 2>/dev/null; }
 abandoned() { # a lock without a sign of life for $stale minutes; one that is just being made counts by its own age
     sign=$1/beat
     [ -e "$sign" ] || sign=$1
-    [ -n "$(find "$sign" -prune -mmin "+$stale" 2>/dev/null)" ]
+    [ -z "$(find "$sign" -prune -mmin "+$stale" 2>/dev/null)" ] || return 0
+    ahead "$sign" || return 1
+    sleep $((beat * 3)) # a living run gives its next sign by then, by the clock as it is now
+    ahead "$sign"
+}
+
+ahead() { # FILE: it is of a time that has not come yet: the host's clock was set back since
+    touch "$root/now.$run" && found=$(find "$1" -prune -newer "$root/now.$run" 2>/dev/null)
+    rm -f "$root/now.$run"
+    [ -n "$found" ]
 }
 
 stop_leftovers() { # end what a killed run left working, so that two runs never work at the same time
@@ -44,7 +60,8 @@ stop_leftovers() { # end what a killed run left working, so that two runs never 
 take_lock() { # DEAD-RUN-OR-EMPTY HOLDER [VERB [BYTES]]: the first word of HOLDER is the run; BYTES of the journal when it looked
     size=$({ wc -c <"$root/journal.jsonl"; } 2>/dev/null)
     mkdir -p "$root" || fail "cannot make $root"
-    if ! mkdir -m 700 "$lock" 2>/dev/null; then
+    if ! said=$(mkdir -m 700 "$lock" 2>&1); then
+        [ -d "$lock" ] || fail "cannot write to $root$(full) ($said)"
         was=$(holder "$lock")
         if [ "${was%% *}" != "${1:-nobody}" ] && ! abandoned "$lock"; then
             fail "locked by another apply: ${was:-unknown}"
@@ -64,9 +81,10 @@ take_lock() { # DEAD-RUN-OR-EMPTY HOLDER [VERB [BYTES]]: the first word of HOLDE
         rm -rf "$lock"
         fail "another run has ended here since this one looked: $(sed -n '$s/.*"at": *"\([^"]*\)", *"by": *"\([^"]*\)".*/\2 at \1/p' "$root/journal.jsonl"); apply again"
     fi
-    printf '%s\n' "$2" >"$lock/holder"
-    printf '%s\n' "${3:-apply}" >"$lock/verb"
-    touch "$lock/beat"
+    { printf '%s\n' "$2" >"$lock/holder" && printf '%s\n' "${3:-apply}" >"$lock/verb" && touch "$lock/beat"; } 2>/dev/null || {
+        rm -rf "$lock"
+        fail "cannot write to $root$(full)"
+    }
 }
 
 drop_lock() { # JOURNAL-HEAD: ends this run
@@ -79,6 +97,7 @@ abort() { # ends this run from outside, whatever it is doing
     [ "${was%% *}" = "$run" ] || return 0
     stop_leftovers "$lock"
     drop_lock "$(unfinished "$lock")"
+    echo released
 }
 
 # the journal: a line a run, closed with what became of each stack; journal.jsonl.1 holds the lines before, up to as many again
@@ -101,6 +120,7 @@ settle() { # LOCK JOURNAL-HEAD: what a run leaves behind
     if [ -n "$(find "$root/journal.jsonl" -prune -size +1000 2>/dev/null)" ]; then # of 512 bytes
         mv -f "$root/journal.jsonl" "$root/journal.jsonl.1"
     fi
+    [ -z "$(tail -c 1 "$root/journal.jsonl" 2>/dev/null)" ] || echo >>"$root/journal.jsonl" # a line that a full disk cut short
     printf '%s,"stacks":{%s}}\n' "${2%?}" "$(cat "$1"/result.* 2>/dev/null | tr '\n' ',' | sed 's/,$//')" >>"$root/journal.jsonl"
 }
 
@@ -125,9 +145,9 @@ begin() { # every command but the two above starts here
     was=$(holder "$lock")
     [ "${was%% *}" = "$run" ] || fail "this run has lost the lock of the host to: ${was:-nobody}"
     touch "$lock/beat" "$lock/pid.$$"
-    (while sleep 20 && kill -0 $$; do touch "$lock/beat"; done) >/dev/null 2>&1 </dev/null &
-    beat=$!
-    trap 'kill $beat; rm -f "$lock/pid.$$"' EXIT
+    (while sleep "$beat" && kill -0 $$; do touch "$lock/beat"; done) >/dev/null 2>&1 </dev/null &
+    beating=$!
+    trap 'kill $beating; rm -f "$lock/pid.$$"' EXIT
     trap '[ -z "$child" ] || kill "$child"; exit 143' TERM HUP INT
 }
 
@@ -155,8 +175,8 @@ pull() { # IMAGE
 upload() { # a tar in base64 on stdin: new/stacks/STACK/... and new/work/STACK/{keep,stale,extra,release}
     begin
     rm -rf "$lock/new"
-    mkdir -m 700 "$lock/new" || fail "cannot write to $lock"
-    base64 -d | tar -xpf - -C "$lock" || fail "the files could not be unpacked in $lock/new"
+    mkdir -m 700 "$lock/new" || fail "cannot write to $lock$(full)"
+    base64 -d | tar -xpf - -C "$lock" || fail "the files could not be unpacked in $lock/new$(full)"
 }
 
 every() { # LIST FUNCTION: the function for each line of the list
@@ -191,8 +211,14 @@ move() { # PATH from $from to $into
     folder_of "$1" && place "$from/$1" "$into/$1"
 }
 
-drop() { # PATH in $into
-    rm -f "$into/$1"
+drop() { # PATH in $into; what cannot go is not in the way of the others
+    rm -f "$into/$1" || :
+}
+
+restore() { # PATH from $from to $into: on a full disk too, and where the file cannot be replaced and need not be
+    copy "$1" 2>/dev/null ||
+        { ln -f "$from/$1" "$into/.mesh-new" && place "$into/.mesh-new" "$into/$1"; } 2>/dev/null ||
+        cmp -s "$from/$1" "$into/$1"
 }
 
 activate() { # the release that ran goes to previous/, the new files take its place
@@ -225,6 +251,16 @@ activate() { # the release that ran goes to previous/, the new files take its pl
 
 compose() {
     quietly "$docker" compose --ansi never --project-name "$stack" --project-directory "$dir" --file "$dir/compose.yaml" "$@"
+}
+
+engine_is_back() { # a daemon that restarts is waited for: nothing can be brought back without it
+    tries=0
+    until "$docker" version >/dev/null 2>&1; do
+        [ $tries -lt 60 ] || return 1
+        tries=$((tries + 1))
+        sleep 1
+    done
+    [ $tries = 0 ] || printf 'the Docker daemon was away for %s s\n' "$tries"
 }
 
 containers() { "$docker" ps -aq --no-trunc --filter "label=com.docker.compose.project=$stack"; }
@@ -352,12 +388,14 @@ up() { # STACK SECONDS [SERVICE...]: ends as up, back (the release that ran runs
 bring_up() { # SECONDS [SERVICE...]
     result interrupted
     if ! activate; then
-        printf 'its files could not be put in place\n'
+        printf 'its files could not be put in place%s\n' "$(full)"
         back "$@"
     fi
-    if every "$work/extra" remove_container && up_and_wait "$@" && record; then
-        end up
+    if every "$work/extra" remove_container && up_and_wait "$@"; then
+        record && end up
+        printf 'it came up, and its release could not be recorded in %s%s\n' "$dir" "$(full)"
     fi
+    engine_is_back
     explain
     back "$@"
 }
@@ -370,15 +408,25 @@ revert() { # STACK SECONDS RELEASE: to its previous release, which has to be tha
         end failed
     fi
     head -n 1 "$previous/.release.json" >"$work/release" && wanted=$3
-    files_of_previous
+    files_of_previous >"$work/back"
     grep -vxF -f "$work/back" "$work/keep" >"$work/stale"
     from=$previous into=$new
     { mkdir -p "$new" && every "$work/back" copy; } || end failed
     bring_up "$2"
 }
 
-files_of_previous() { # in work/back
-    (cd "$previous" && find . -type f) | sed 's|^\./||' | grep -v '^\.release\.json$' >"$work/back"
+files_of_previous() {
+    (cd "$previous" && find . -type f) | sed 's|^\./||' | grep -v '^\.release\.json$'
+}
+
+restore_all() { # nothing has to be written for it but the files: the disk may be full
+    files_of_previous | {
+        whole=0
+        while IFS= read -r line; do
+            restore "$line" || whole=1
+        done
+        return $whole
+    }
 }
 
 rollback() { # STACK SECONDS: for a stack that is up and does not answer
@@ -400,8 +448,7 @@ back() { # SECONDS: to the previous release; a stack that never had one is stopp
     if [ -f "$previous/.release.json" ]; then
         every "$work/new" drop
         from=$previous
-        files_of_previous
-        if every "$work/back" copy && up_and_wait "$1" && copy .release.json; then
+        if restore_all && up_and_wait "$1" && restore .release.json; then
             end back
         fi
         printf -- '-- the previous release does not come up either\n'

@@ -81,7 +81,7 @@ unneeded_networks() { # MESH: of stacks that it had here, and of which no contai
 prune() { # HOLDER MESH DAYS JOURNAL-HEAD; lines of `prunable` on stdin: those that are still there go
     take_lock "" "$1" prune
     begin
-    trap 'kill $beat; [ ! -d "$lock" ] || drop_lock "$(unfinished "$lock")"' EXIT
+    trap 'kill $beating; [ ! -d "$lock" ] || drop_lock "$(unfinished "$lock")"' EXIT
     log=$lock/log.prune
     cat >"$lock/confirmed"
     prunable "$2" "$3" >"$lock/prunable"

@@ -41,14 +41,26 @@ def taken(host: HostDeployment, seen: ObservedHost) -> Iterator[str]:
                     make = f"`docker {named.kind} create {named.name}` on {host.name} before apply"
                     yield f"{where}: the {named.kind} {named.name} is external and not there: {make}"
             elif not named.external and found.project != stack.name and not _used(stack, named, seen):
-                whose = f"of the project {found.project}" if found.project else "somebody's own"
-                yield f"{where}: the {named.kind} {named.name} is there already and {whose}: {_WHAT_COMES[named.kind]}"
+                yield f"{where}: {_whose(named, found)}"
 
 
-_WHAT_COMES = {
-    "volume": "apply will use it with all that is in it, and never delete it; rename it first if it is not meant for this stack",
-    "network": "Compose refuses to use it; remove or rename it first",
-}
+def not_ours(stack: StackRelease, seen: ObservedHost) -> str:
+    """Why apply does not touch the stack: something of somebody else's has a name of its own. Empty when nothing has.
+
+    Compose would use such a volume with all that is in it, and refuses such a network.
+    """
+    there = {(each.kind, each.name): each for each in seen.names}
+    for named in stack.named:
+        found = there.get((named.kind, named.name))
+        if found and not named.external and found.project != stack.name and not _used(stack, named, seen):
+            return _whose(named, found)
+    return ""
+
+
+def _whose(named: Named, found: ObservedName) -> str:
+    whose = f"of the project {found.project}" if found.project else "somebody's own"
+    mend = "name it differently in compose.yaml, or say `external: true` there if it is meant for this stack"
+    return f"the {named.kind} {named.name} is there already and {whose}: apply will not touch the stack; {mend}"
 
 
 def _used(stack: StackRelease, named: Named, seen: ObservedHost) -> bool:

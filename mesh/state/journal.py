@@ -56,16 +56,24 @@ class Run:
 
 
 def runs(journals: Mapping[str, Iterable[str]]) -> list[Run]:
-    """The runs in the lines of every host's journal, the latest first. Lines that nobody can read any more are left out."""
+    """The runs in the lines of every host's journal, the latest first. Lines that nobody can read any more are left out.
+
+    Each run is dated by the clock of the laptop that did it, and those differ: a run that a host wrote down after another
+    came after it, whatever it is dated.
+    """
     found: dict[str, Run] = {}
+    ended: dict[str, str] = {}
     for host, lines in journals.items():
+        latest = ""
         for line in lines:
             run = _run(host, line)
             if run is None:
                 continue
+            latest = max(latest, run.at)
+            ended[run.id] = max(ended.get(run.id, ""), latest)
             known = found.get(run.id)
             found[run.id] = Run(run.id, run.at, run.by, run.verb, {**known.hosts, **run.hosts}) if known else run
-    return sorted(found.values(), key=lambda run: run.at, reverse=True)
+    return sorted(found.values(), key=lambda run: ended[run.id])[::-1]
 
 
 def of_stacks(found: Iterable[Run], stacks: Iterable[str]) -> list[Run]:

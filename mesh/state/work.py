@@ -13,6 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from mesh.errors import MeshError
 from mesh.state.deployment import Deployment, File, HostDeployment, OllamaModels, Probe, StackRelease
+from mesh.state.diff_names import not_ours
 from mesh.state.observed import ObservedHost
 from mesh.state.plan import Change, Plan
 from mesh.state.release import release_id
@@ -25,6 +26,7 @@ class StackWork:
     files: to write. stale: to put aside. keep: written by the tool and there now, so part of the previous release.
     recreate: services to make anew although Compose would see no difference. extra: containers to remove.
     back_to: the release to go back to, which the host has kept; then there is nothing to write. Empty for the spec's release.
+    refused: why it is left alone all the same. Empty for a stack that is brought up.
     """
 
     stack: StackRelease
@@ -34,6 +36,7 @@ class StackWork:
     recreate: tuple[str, ...]
     extra: tuple[str, ...]
     back_to: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ def _stack_work(stack: StackRelease, seen: ObservedHost, changes: Iterable[Chang
         _written(stack.directory, seen, stack.name, [file.path for file in stack.files]),
         tuple(service.name for service in stack.services if service.name in again),
         tuple(change.name for change in changes if change.subject == "container"),
+        refused=not_ours(stack, seen),
     )
 
 

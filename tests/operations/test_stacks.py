@@ -11,6 +11,7 @@ from fleet import Fleet
 from statekit import service, stack
 
 import deploys.operations.stacks as operations
+from deploys.remote import HostLostError
 from mesh.live.http import HttpError
 from mesh.state.deployment import Deployment, HostDeployment, Probe, StackRelease
 from mesh.state.observed import ObservedHost
@@ -190,3 +191,53 @@ def test_a_broken_connection_fails_the_host_and_keeps_its_lock_for_the_next_run(
     assert made.go() == {ONE}
     assert "drop_lock" not in made.verbs(ONE)
     assert made.verbs(TWO)[-1] == "drop_lock"
+
+
+def test_a_host_that_is_lost_is_said_once_and_what_needs_its_stacks_is_left_alone(fleet: Make) -> None:
+    wanted = mesh((release("db"), release("cache")), (release("web", after=("db",)), release("other")))
+    made = fleet(wanted)
+
+    def answer(host: str, call: tuple[str, ...]) -> tuple[bool, list[str]]:
+        if host == ONE and call[0] == "up":
+            raise HostLostError("timed out")
+        return True, ["@up"] if call[0] == "up" else []
+
+    made.answer = answer
+    add(made, {host: all_of(wanted, host) for host in (ONE, TWO)})
+    assert made.go() == {ONE, TWO}
+    assert made.verbs(TWO) == ["take_lock", "upload", "up other", "drop_lock"]
+    assert [event for event in made.events if event[0] == "failed"] == [("failed", ONE, ""), ("failed", TWO, "web")]
+
+
+@pytest.mark.parametrize("verb", ["take_lock", "upload", "drop_lock"])
+def test_a_host_that_is_lost_between_the_stacks_is_said_too(fleet: Make, verb: str) -> None:
+    wanted = mesh((release("web"),))
+    made = fleet(wanted)
+
+    def answer(_host: str, call: tuple[str, ...]) -> tuple[bool, list[str]]:
+        if call[0] == verb:
+            raise HostLostError("timed out")
+        return True, ["@up"] if call[0] == "up" else []
+
+    made.answer = answer
+    add(made, {ONE: all_of(wanted, ONE)})
+    assert made.go() == {ONE}
+    assert ("failed", ONE, "") in made.events
+
+
+def test_a_stack_that_would_use_somebody_elses_volume_is_not_touched(fleet: Make) -> None:
+    wanted = mesh((release("web"), release("other")))
+    made = fleet(wanted)
+    work = all_of(wanted, ONE)
+    refused = replace(work.stacks["web"], refused="the volume web_data is there already")
+    add(made, {ONE: replace(work, stacks={**work.stacks, "web": refused})})
+    assert made.go() == {ONE}
+    assert made.verbs(ONE) == ["take_lock", "upload", "up other", "drop_lock"]
+
+
+def test_complaints_of_the_shell_after_the_outcome_do_not_hide_it(fleet: Make) -> None:
+    wanted = mesh((release("web"),))
+    made = fleet(wanted)
+    made.answer = lambda _host, call: (True, ["@up", "sh: printf: I/O error"] if call[0] == "up" else [])
+    add(made, {ONE: all_of(wanted, ONE)})
+    assert made.go() == set()

@@ -147,6 +147,7 @@ here={here}
 printf '%s\\n' "$*" >>"$here/calls"
 case "$*" in
 "compose version"*) [ ! -e "$here/no-compose" ] || {{ echo "docker: 'compose' is not a docker command." >&2; exit 1; }} ;;
+version) [ ! -e "$here/away" ] || {{ rm "$here/away"; exit 1; }} ;;
 "ps -aq"*) cat "$here/ids" 2>/dev/null || : ;;
 "ps -a --no-trunc"*)
     [ ! -e "$here/dead" ] || {{ cat "$here/dead" >&2; exit 1; }}

@@ -62,7 +62,9 @@ def test_pyinfra_is_called_as_an_operator_would_and_knows_what_to_touch(start: A
     assert "'MESH_RUN': 'run1', 'MESH_STACKS': 'litellm'" in environment
 
 
-def test_events_are_heard_in_order_and_the_exit_code_is_pyinfras(start: Any) -> None:
+def test_events_are_heard_in_order_and_the_exit_code_is_pyinfras(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts: list[str] = []
+    monkeypatch.setattr(adapter, "run_script", lambda _target, script: scripts.append(script.splitlines()[-1]) or "")
     program = """
 emit(event="started", host="vm", stack="litellm", doing="up")
 emit(event="done", host="vm", stack="litellm", doing="up", seconds=1.5)
@@ -74,6 +76,7 @@ sys.exit(1)
     assert heard == [("started", "vm", "litellm"), ("done", "vm", "litellm")]
     assert done.code == 1
     assert done.log[-1] == "the last words"
+    assert scripts[0].startswith("abort"), "a host that failed half-way does not keep its lock"
 
 
 def test_an_interruption_ends_pyinfra_aborts_on_the_hosts_and_goes_on_up(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +86,7 @@ def test_an_interruption_ends_pyinfra_aborts_on_the_hosts_and_goes_on_up(start: 
 
     def run_script(target: Any, script: str) -> str | Unknown:
         scripts.append((target.name, script.splitlines()[-1]))
-        return ""
+        return "released\n"
 
     def interrupt(event: Event) -> None:
         heard.append(event)

@@ -151,6 +151,25 @@ def test_a_lock_that_is_just_being_made_is_not_taken_over(box: Box) -> None:
     assert box.lock("run2").returncode == 1
 
 
+def test_a_lock_from_before_the_clock_was_set_back_is_taken_over_unless_it_beats_on(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.live.remote.BEAT_SECONDS", 0)
+    box.lock("run1")
+    assert box.lock("run2").returncode == 1, "a sign of life of just now"
+    tomorrow = time.time() + 86400
+    os.utime(box.root / "lock" / "beat", (tomorrow, tomorrow))
+    assert "took over" in box.lock("run2").stdout
+    assert sorted(each.name for each in box.root.iterdir()) == ["journal.jsonl", "lock"]
+
+
+def test_a_place_that_cannot_be_written_is_not_taken_for_a_lock_of_somebody_else(box: Box) -> None:
+    box.root.mkdir(parents=True)
+    (box.root / "lock").write_text("in the way")
+    refused = box.lock()
+    assert (refused.returncode, "cannot write to" in refused.stderr, "locked by" in refused.stderr) == (1, True, False)
+
+
 def test_a_run_that_lost_its_lock_changes_nothing(box: Box) -> None:
     box.lock("run1")
     box.lock("run2", dead="run1")
@@ -177,6 +196,13 @@ def test_the_end_of_a_run_leaves_a_journal_line_and_no_lock(box: Box) -> None:
     assert box.run("run1", "drop_lock", json.dumps({"run": "run1", "finished": True})).returncode == 0
     assert not (box.root / "lock").exists()
     assert journal(box) == [{"run": "run1", "finished": True, "stacks": {}}]
+
+
+def test_a_journal_line_that_a_full_disk_cut_short_costs_no_other_line(box: Box) -> None:
+    box.lock()
+    (box.root / "journal.jsonl").write_text('{"run": "run0", "fini')
+    box.end()
+    assert json.loads((box.root / "journal.jsonl").read_text().splitlines()[1])["run"] == "run1"
 
 
 def test_an_abort_ends_what_still_works_and_releases_the_lock(box: Box) -> None:
@@ -252,6 +278,40 @@ def test_a_release_that_does_not_come_up_gives_way_to_the_previous_one(box: Box)
     assert "container web-web-1 is unhealthy" in lines
     assert "the last words of web" in lines
     assert tree(box.web) == before
+
+
+def test_a_release_that_cannot_be_recorded_gives_way_to_the_previous_one(box: Box) -> None:
+    first = release(box.root, "good")
+    box.lock()
+    box.up(work(first))
+    (box.web / ".release.json.new" / "x").mkdir(parents=True)
+    lines = box.up(work(release(box.root, "better"), keep=written(first)))
+    assert "its release could not be recorded in" in "\n".join(lines)
+    assert lines[-1] == "@back"
+    assert (box.web / "compose.yaml").read_text() == "good"
+    assert (box.web / ".release.json").is_file()
+
+
+def test_a_file_that_cannot_be_replaced_stops_nothing(box: Box) -> None:
+    first = release(box.root, "good")
+    box.lock()
+    box.up(work(first))
+    (box.web / "page.conf" / "data").mkdir(parents=True)
+    lines = box.up(work(release(box.root, "better", page_conf="1\n"), keep=written(first)))
+    assert "its files could not be put in place" in lines
+    assert lines[-1] == "@back"
+    assert (box.web / "compose.yaml").read_text() == "good"
+    assert "stop" not in box.calls()
+
+
+def test_a_daemon_that_restarts_is_waited_for_before_the_previous_release_is_brought_back(box: Box) -> None:
+    first = release(box.root, "good")
+    box.lock()
+    box.up(work(first))
+    (box.docker.parent / "away").touch()
+    lines = box.up(work(release(box.root, "bad"), keep=written(first)))
+    assert "the Docker daemon was away for 1 s" in lines
+    assert lines[-1] == "@back"
 
 
 def test_a_first_release_that_does_not_come_up_is_stopped_and_not_recorded(box: Box) -> None:

@@ -53,6 +53,20 @@ def test_the_parts_of_a_run_on_all_hosts_are_one_run_and_the_latest_is_first() -
     assert (back.result, back.was, back.wanted, back.why) == ("back", "r1", "r2", "is unhealthy")
 
 
+def test_what_a_host_wrote_down_later_came_later_whatever_clock_dated_it() -> None:
+    found = runs(
+        {
+            "vm": [
+                line("a", "2026-01-01T00:00:00Z", {}),
+                line("ahead", "2027-01-01T00:00:00Z", {}),
+                line("b", "2026-01-02T00:00:00Z", {}),
+            ],
+            "nas": [line("b", "2026-01-02T00:00:00Z", {}), line("c", "2026-01-01T12:00:00Z", {})],
+        }
+    )
+    assert [run.id for run in found] == ["b", "ahead", "c", "a"]
+
+
 def test_a_stack_that_failed_before_the_host_heard_of_it_is_failed() -> None:
     (run,) = journal(line("a", "t", {"ollama": result("", "r1")}, why={"web": "image cannot be pulled", "ollama": "no model"}))
     assert {name: each.result for name, each in run.hosts["vm"].stacks.items()} == {"web": "failed", "ollama": "failed"}

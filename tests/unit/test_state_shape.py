@@ -14,7 +14,7 @@ import yaml
 from mesh.compile.named import named_objects
 from mesh.state.deployment import HostDeployment, Named, Service, StackRelease
 from mesh.state.diff_container import shape_differences
-from mesh.state.diff_names import orphans, taken
+from mesh.state.diff_names import not_ours, orphans, taken
 from mesh.state.observed import ObservedContainer, ObservedHost, ObservedMount, ObservedName, Shape
 from mesh.state.parse_shape import read_shape
 from mesh.state.wanted_shape import WantedShape, size
@@ -187,9 +187,11 @@ def test_a_users_volume_with_our_name_is_said_until_a_container_of_ours_has_it()
     seen = names(("volume", "probe5_data", ""), ("volume", "other", "probe5"), ("network", "bridge", ""))
     said = list(taken(HOST, seen))
     assert len(said) == 1
+    assert "apply will not touch the stack" in not_ours(stack(), seen)
     assert "probe5_data is there already and somebody's own" in said[0]
     used = replace(seen, containers=host(Shape(mounts=(ObservedMount("volume", "probe5_data", "/data", True),))).containers)
     assert list(taken(HOST, used)) == []
+    assert not_ours(stack(), used) == ""
 
 
 def test_an_external_volume_that_is_not_there_is_said_before_apply() -> None:
