@@ -32,7 +32,7 @@ BOUNDARY = "BOUNDARY-OF-A-RECORDED-ANSWER"
 STAND_IN = """#!/bin/sh
 # A stand-in for ssh: it connects to nothing and gives back what a host of the lab answered. Its last but one argument says which.
 while [ $# -gt 2 ]; do shift; done
-b=$(sed -n "s/^b='*\\([^']*\\)'*$/\\1/p" | head -n 1)
+b=$(sed -n 's/^boundary //p')
 exec sed "s/BOUNDARY-OF-A-RECORDED-ANSWER/$b/" "{answers}/$1"
 """
 
@@ -54,7 +54,7 @@ def ask(deployment: Deployment, name: str) -> str:
     """What the host answers to the script of `mesh drift`."""
     opened = open_inventory(FOLDER)
     script = observe_script(deployment.hosts[name], mesh=deployment.mesh, docker="docker", boundary=BOUNDARY)
-    answer = run_script(Target(name, opened.mesh.hosts[name], FOLDER), script)
+    answer = run_script(Target(name, opened.reach[name], FOLDER), script)
     if isinstance(answer, Unknown):
         sys.exit(f"{name}: {answer.why}")
     return answer
