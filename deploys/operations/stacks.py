@@ -200,6 +200,7 @@ def finish(run: Run, work: HostWork) -> Commands:
 
 
 def _finish(state: State, host: Host, run: Run, work: HostWork) -> bool:
+    run.emit("ending", host.name)
     touched = sorted({*work.stacks, *(removed.name for removed in work.removed), *(each.stack for each in work.ollamas)})
     failed = {name: run.failed[name] for name in touched if name in run.failed}
     entry = {
