@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 300
 """How long a stack may take to become healthy, its images being there already."""
-AT_ONCE = 4
-"""Commands at the same time on one host: sshd allows ten sessions a connection, and compose is not light."""
+AT_ONCE = 8
+"""Commands at the same time on one host. Most of each is waiting for health checks; sshd allows ten sessions a connection."""
 
 T = TypeVar("T")
 Commands = Generator[FunctionCommand, None, None]
