@@ -4,7 +4,8 @@
 
     MESH_INVENTORY   the inventory folder              MESH_RUN      identity of the run
     MESH_STACKS      only these stacks, by commas      MESH_EVENTS   file descriptor for progress, one JSON object a line
-    MESH_GO          file descriptor that gives the sign to begin, and what was observed
+    MESH_GO          file descriptor of two pickles: which hosts and how to reach them; then, as the sign to begin, what the
+                     inventory compiled to and what was observed
     MESH_ROLLBACK    the stacks to take back in place of an apply: {host: {stack: {release, probe}}} in JSON
 """
 
@@ -20,14 +21,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mesh.inventory import Inventory, open_to_act
+from mesh.kept import Kept
 from mesh.live.holder import Holder, this_run, who
 from mesh.live.remote import Remote
 from mesh.paths import INVENTORY
 from mesh.secrets.value import redact
-from mesh.state.deployment import Deployment, Probe
+from mesh.state.deployment import Deployment, Probe, Reach
 from mesh.state.observed import Observed
 from mesh.state.work import BackTo, waves
 
@@ -45,7 +47,8 @@ class Run:
     """Names of the stacks to touch; empty for all."""
     at: str
     events: int | None = None
-    go: int | None = None
+    observed: Observed = field(default_factory=Observed)
+    """What `mesh apply` saw; hosts that are not in it are looked at."""
     rollback: Mapping[str, Mapping[str, BackTo]] = field(default_factory=dict)
     """Host -> stack -> the release to go back to. Empty for an apply."""
     failed: dict[str, str] = field(default_factory=dict)
@@ -64,18 +67,6 @@ class Run:
         known = {name for wave in ordered for name in wave}
         left = sorted({name for stacks in self.rollback.values() for name in stacks} - known)
         return (*ordered, tuple(left)) if left else ordered
-
-    @cached_property
-    def observed(self) -> Observed:
-        """What `mesh apply` saw, once it says that the work may begin. Ends this process when it says that it may not."""
-        if self.go is None:
-            return Observed()
-        with os.fdopen(self.go, "rb") as sign:
-            data = sign.read()
-        if not data:
-            os._exit(1)
-        observed: Observed = pickle.loads(data)  # from our own parent
-        return observed
 
     @property
     def verb(self) -> str:
@@ -112,23 +103,52 @@ class Run:
         host.log(redact(f"{stack} {why}"))
 
 
+def folder() -> Path:
+    """The inventory folder."""
+    return Path(os.environ.get("MESH_INVENTORY") or INVENTORY)
+
+
+@cache
+def reach() -> Mapping[str, Reach]:
+    """The hosts of this run, and how to reach them."""
+    told: Mapping[str, Reach] = _told() if "MESH_GO" in os.environ else current().inventory.reach
+    return told
+
+
 @cache
 def current() -> Run:
-    """The run of this process."""
-    folder = Path(os.environ.get("MESH_INVENTORY") or INVENTORY)
+    """The run of this process. Started by `mesh apply`, it waits here for the sign to begin; no work is done before."""
+    kept: Kept | None = None
+    observed = Observed()
+    if "MESH_GO" in os.environ:
+        reach()
+        kept, observed = _told()
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     only = frozenset(filter(None, os.environ.get("MESH_STACKS", "").split(",")))
-    events, go = os.environ.get("MESH_EVENTS"), os.environ.get("MESH_GO")
+    events = os.environ.get("MESH_EVENTS")
     rollback = json.loads(os.environ.get("MESH_ROLLBACK") or "{}")
     return Run(
-        inventory=open_to_act(folder),
+        inventory=Inventory(folder(), kept=kept) if kept else open_to_act(folder()),
         id=os.environ.get("MESH_RUN") or new_id(),
         only=only,
         at=now.isoformat().replace("+00:00", "Z"),
         events=int(events) if events else None,
-        go=int(go) if go else None,
+        observed=observed,
         rollback={host: {name: _back_to(each) for name, each in stacks.items()} for host, stacks in rollback.items()},
     )
+
+
+@cache
+def _parent() -> IO[bytes]:
+    return os.fdopen(int(os.environ["MESH_GO"]), "rb")
+
+
+def _told() -> Any:
+    """What `mesh apply` says next. Ends this process when it has nothing to say any more."""
+    try:
+        return pickle.load(_parent())  # from our own parent
+    except (EOFError, pickle.UnpicklingError):
+        os._exit(1)
 
 
 def _back_to(data: Mapping[str, Any]) -> BackTo:

@@ -8,10 +8,8 @@ _here = Path(__file__).resolve().parent
 sys.path.insert(0, str(_here.parent))
 os.environ.setdefault("MESH_INVENTORY", str(_here))
 
-from deploys.run import current  # noqa: E402
+from deploys.run import folder, reach  # noqa: E402
 from mesh.live.ssh import Target  # noqa: E402
-
-_run = current()
 
 
 def _data(target: Target) -> dict[str, object]:
@@ -26,4 +24,4 @@ def _data(target: Target) -> dict[str, object]:
     } | ({"ssh_key": str(target.key)} if target.key else {})
 
 
-hosts = [(name, _data(Target(name, reach, _run.inventory.dir))) for name, reach in _run.inventory.reach.items()]
+hosts = [(name, _data(Target(name, each, folder()))) for name, each in reach().items()]

@@ -37,6 +37,8 @@ class Inventory:
         self.content = content
         self._kept = kept
         self._watch = watch
+        self.compiled: Kept | None = None
+        """Of `checked_deployment`, once that was asked for: for another process, which then need not read the inventory."""
 
     @cached_property
     def loaded(self) -> LoadedSpec:
@@ -56,6 +58,11 @@ class Inventory:
 
         kept = self._kept
         return SecretStore(self.dir, kept.sources if kept else {name: each.source for name, each in self.mesh.secrets.items()})
+
+    @property
+    def as_before(self) -> bool:
+        """Whether nothing that it is made of has changed since an earlier run."""
+        return self._kept is not None
 
     @cached_property
     def reach(self) -> Mapping[str, Reach]:
@@ -132,6 +139,7 @@ class Inventory:
     def checked_deployment(self) -> Deployment:
         """What every host should be, by a spec in which `mesh check` finds no error. Raises SpecInvalid for any other."""
         if self._kept and self._kept.fits(self.secrets):
+            self.compiled = self._kept
             return self._kept.deployment
         from mesh.kept import Kept, Watch
         from mesh.validate import require_valid
@@ -139,7 +147,8 @@ class Inventory:
         watch = self._watch or Watch(self.dir)
         require_valid(self)
         deployment = self.deployment()
-        watch.keep(Kept(deployment, self.reach, self.ignores, self.secrets.sources, self.secrets.fingerprints))
+        self.compiled = Kept(deployment, self.reach, self.ignores, self.secrets.sources, self.secrets.fingerprints)
+        watch.keep(self.compiled)
         return deployment
 
 

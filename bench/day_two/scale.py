@@ -32,7 +32,7 @@ BOUNDARY = "BOUNDARY-OF-A-RECORDED-ANSWER"
 STAND_IN = """#!/bin/sh
 # A stand-in for ssh: it connects to nothing and gives back what a host of the lab answered. Its last but one argument says which.
 while [ $# -gt 2 ]; do shift; done
-b=$(sed -n "s/^b='*\\([^']*\\)'*$/\\1/p" | head -n 1)
+b=$(sed -n 's/^boundary //p')
 exec sed "s/BOUNDARY-OF-A-RECORDED-ANSWER/$b/" "{answers}/$1"
 """
 
@@ -54,7 +54,7 @@ def ask(deployment: Deployment, name: str) -> str:
     """What the host answers to the script of `mesh drift`."""
     opened = open_inventory(FOLDER)
     script = observe_script(deployment.hosts[name], mesh=deployment.mesh, docker="docker", boundary=BOUNDARY)
-    answer = run_script(Target(name, opened.mesh.hosts[name], FOLDER), script)
+    answer = run_script(Target(name, opened.reach[name], FOLDER), script)
     if isinstance(answer, Unknown):
         sys.exit(f"{name}: {answer.why}")
     return answer
@@ -62,7 +62,8 @@ def ask(deployment: Deployment, name: str) -> str:
 
 def drift(fleet: Fleet, work: Path, copies: int, real: Deployment, answers: dict[str, str]) -> tuple[float, float, float]:
     """Median seconds and CPU seconds of five runs, and the highest peak memory in MiB. It must be clean: exit code 0."""
-    hosts = {f"{name}-{copy}": f"{name}-{copy}" for copy in range(copies) for name in fleet.hosts}
+    names = [(name, copy) for copy in range(copies) for name in fleet.hosts]
+    hosts = {f"{name}-{copy}": f"192.0.2.{number}" for number, (name, copy) in enumerate(names, 1)}
     big = Fleet(hosts, fleet.image, copies)
     folder = work / "inventory"
     folder.mkdir(parents=True)
@@ -70,10 +71,8 @@ def drift(fleet: Fleet, work: Path, copies: int, real: Deployment, answers: dict
     inventory.write(Lab(), folder, identity=work / "identity.txt", spec=big.spec({}))
     key = os.environ["MESH_AGE_IDENTITY"] = str(work / "identity.txt")
     deployment = open_inventory(folder).deployment()
-    for copy in range(copies):
-        for name in fleet.hosts:
-            text = renamed(answers[name], real, deployment, copy)
-            (work / f"{name}-{copy}").write_text(text)
+    for name, copy in names:
+        (work / hosts[f"{name}-{copy}"]).write_text(renamed(answers[name], real, deployment, copy))
     stand_in = work / "bin" / "ssh"
     stand_in.parent.mkdir()
     stand_in.write_text(STAND_IN.format(answers=work))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 300
 """How long a stack may take to become healthy, its images being there already."""
-AT_ONCE = 4
-"""Commands at the same time on one host: sshd allows ten sessions a connection, and compose is not light."""
+AT_ONCE = 8
+"""Commands at the same time on one host. Most of each is waiting for health checks; sshd allows ten sessions a connection."""
 
 T = TypeVar("T")
 Commands = Generator[FunctionCommand, None, None]
@@ -213,6 +213,7 @@ def finish(run: Run, work: HostWork) -> Commands:
 
 
 def _finish(state: State, host: Host, run: Run, work: HostWork) -> bool:
+    run.emit("ending", host.name)
     touched = sorted({*work.stacks, *(removed.name for removed in work.removed), *(each.stack for each in work.ollamas)})
     failed = {name: run.failed[name] for name in touched if name in run.failed}
     entry = {

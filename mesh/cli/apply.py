@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +17,34 @@ from mesh.state.observed import ObservedHost
 from mesh.state.select import select_hosts
 
 if TYPE_CHECKING:
-    from mesh.live.apply import Deploys
+    from mesh.inventory import Inventory
+    from mesh.live.apply import Deploys, Event
+    from mesh.live.ssh import Session
 
 
 def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = (), yes: bool = False, diff: bool = False) -> int:
     """Make the hosts what the spec says. 0 they are; 1 something failed or could not be read, whatever else was done."""
-    seen = look(folder, hosts=hosts, stacks=stacks)
+    with ExitStack() as running:
+        return _run(folder, running, hosts, stacks, yes=yes, diff=diff)
+
+
+def _run(folder: Path, running: ExitStack, hosts: Collection[str], stacks: Collection[str], *, yes: bool, diff: bool) -> int:
+    deploys: Deploys | None = None
+
+    def start(inventory: Inventory) -> Deploys:
+        import secrets
+
+        from mesh.live.apply import Deploys
+
+        return running.enter_context(Deploys(inventory, run=secrets.token_hex(6), stacks=stacks))
+
+    def early(inventory: Inventory) -> None:
+        """A spec that has changed most likely is something to do: pyinfra loads while the hosts are asked."""
+        nonlocal deploys
+        if yes and not inventory.as_before:
+            deploys = start(inventory)
+
+    seen = look(folder, hosts=hosts, stacks=stacks, meanwhile=early)
     for line in beside(seen.plan):
         note(line)
     for each in seen.plan.unknown:
@@ -32,21 +55,18 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
             return EXIT_ERROR
         print("nothing to change")
         return EXIT_OK
-    import secrets
-
-    from mesh.live.apply import Deploys
-
     hosts = list(dict.fromkeys(change.host for change in seen.plan.changes))
-    with Deploys(seen.inventory, run=secrets.token_hex(6), hosts=hosts, stacks=stacks) as deploys:
-        if yes and not diff:  # nobody waits for an explanation
-            print(f"{text(seen.plan, seen.deployment)}\n\n{summary(seen.plan)}")
-        else:
-            print(explained(seen, diff=diff))
-        if not yes and not confirm("Apply?", otherwise="read the plan, then run it with -y"):
-            note("nothing was changed")
-            return EXIT_ERROR
-        _release(seen)
-        done = _do(seen, deploys, hosts, stacks)
+    deploys = deploys or start(seen.inventory)
+    deploys.connect(hosts)
+    if yes and not diff:  # nobody waits for an explanation
+        print(f"{text(seen.plan, seen.deployment)}\n\n{summary(seen.plan)}")
+    else:
+        print(explained(seen, diff=diff))
+    if not yes and not confirm("Apply?", otherwise="read the plan, then run it with -y"):
+        note("nothing was changed")
+        return EXIT_ERROR
+    _release(seen)
+    done = _do(seen, deploys, hosts, stacks)
     return EXIT_OK if done and not seen.plan.unknown else EXIT_ERROR
 
 
@@ -62,16 +82,24 @@ def _release(seen: Look) -> None:
 def _do(seen: Look, deploys: Deploys, hosts: Collection[str], stacks: Collection[str]) -> bool:
     """Run the deploys and look again. Whether everything is as the spec says now."""
     from mesh.cli.progress import follow
+    from mesh.live.ssh import connect
 
     started = time.monotonic()
     unlocked = {name: host for name, host in seen.observed.hosts.items() if isinstance(host, ObservedHost) and not host.lock}
     print(f"applying to {names(hosts)}", flush=True)
+    sessions: dict[str, Session] = {}
     with follow() as progress:
-        finished = deploys.go(replace(seen.observed, hosts=unlocked), progress.hear)
+
+        def hear(event: Event) -> None:
+            if event.kind == "ending":  # the look afterwards is connecting meanwhile
+                sessions.update(connect(seen.inventory, [event.host]))
+            progress.hear(event)
+
+        finished = deploys.go(replace(seen.observed, hosts=unlocked), hear)
     if finished.code and not progress.failures:
         why = safe("\n        ".join(finished.log))
         raise MeshError("pyinfra failed before it got to a stack", why=why, mend="mend what it says; the next apply goes on")
-    again = look_again(seen.inventory, select_hosts(seen.deployment, hosts, ()), stacks)
+    again = look_again(seen.inventory, select_hosts(seen.deployment, hosts, ()), stacks, sessions)
     failed = sorted({where for where, _ in progress.failures})
     for each in again.plan.unknown:
         print_error(as_error(each))

@@ -6,7 +6,7 @@ Before the hosts are being connected to, nothing is imported that is not needed 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -43,15 +43,24 @@ class Look:
     plan: Plan
 
 
-def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str], secrets: bool = True) -> Look:
+def look(
+    folder: Path,
+    *,
+    hosts: Collection[str],
+    stacks: Collection[str],
+    secrets: bool = True,
+    meanwhile: Callable[[Inventory], None] | None = None,
+) -> Look:
     """Open the inventory and compare the mesh with it. Raises SpecInvalid when the spec has errors.
 
     secrets: whether their values may be asked for. Without them files with secrets are compared by mode and owner, and the
-    gateways are not asked.
+    gateways are not asked. meanwhile: called while the hosts are being connected to.
     """
     inventory = open_to_act(folder)
     sessions = connect(inventory, hosts)
     try:
+        if meanwhile:
+            meanwhile(inventory)
         from mesh.state.select import select_hosts
 
         deployment = inventory.checked_deployment() if secrets else inventory.sealed_deployment()
@@ -61,9 +70,10 @@ def look(folder: Path, *, hosts: Collection[str], stacks: Collection[str], secre
             session.close()
 
 
-def look_again(inventory: Inventory, deployment: Deployment, stacks: Collection[str]) -> Look:
-    """Compare what is there now with an open inventory."""
-    return _compare(inventory, deployment, stacks, connect(inventory, deployment.hosts))
+def look_again(inventory: Inventory, deployment: Deployment, stacks: Collection[str], sessions: Mapping[str, Session]) -> Look:
+    """Compare what is there now with an open inventory. sessions: those to hosts of the deployment that are connected already."""
+    missing = deployment.hosts.keys() - sessions.keys()
+    return _compare(inventory, deployment, stacks, {**sessions, **(connect(inventory, missing) if missing else {})})
 
 
 def _compare(

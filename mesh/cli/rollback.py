@@ -44,7 +44,8 @@ def run(folder: Path, *, hosts: Collection[str] = (), stacks: Collection[str] = 
         for host, steps in groupby(rollback.steps, key=lambda step: step.host)
     }
     run = secrets.token_hex(6)
-    with Deploys(inventory, run=run, hosts=list(targets), rollback=targets) as deploys:
+    with Deploys(inventory, run=run, rollback=targets) as deploys:
+        deploys.connect(list(targets))
         print("\n".join(_text(inventory, rollback)))
         if not yes and not confirm("Roll back?", otherwise="read what it does, then run it with -y"):
             note("nothing was changed")

@@ -37,7 +37,8 @@ _PATIENCE_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened on a host. `kind`: started, progress, done, stopped, failed, locked; `tick` for a second's silence.
+    """Something that happened on a host. `kind`: started, progress, done, stopped, failed, locked, ending; `tick` for a second's
+    silence.
 
     subject: a stack, an image or a model, as `doing` says; empty for the host itself.
     """
@@ -57,10 +58,10 @@ class Finished:
 
 
 class Deploys:
-    """One run of the deploys on the named hosts, or of taking stacks back (host -> stack -> its release to go back to).
+    """One run of the deploys, or of taking stacks back (host -> stack -> its release to go back to).
 
-    pyinfra starts at once and connects, while the operator reads the plan; nothing is done before `go`. Use it with `with`:
-    what has not begun by then never begins.
+    pyinfra starts at once and loads; from `connect` on it connects, while the operator reads the plan; nothing is done before
+    `go`. Use it with `with`: what has not begun by then never begins.
     """
 
     def __init__(
@@ -68,13 +69,13 @@ class Deploys:
         inventory: Inventory,
         *,
         run: str,
-        hosts: Collection[str],
         stacks: Collection[str] = (),
         rollback: Mapping[str, Mapping[str, BackTo]] | None = None,
     ) -> None:
-        self._abort = partial(_abort, inventory, run, hosts)
+        self._inventory, self._run = inventory, run
+        self._hosts: Collection[str] = ()
         self._events, events = os.pipe()
-        go, self._go = os.pipe()
+        go, sign = os.pipe()
         environment = os.environ | {
             "MESH_INVENTORY": str(inventory.dir.resolve()),
             "MESH_RUN": run,
@@ -84,10 +85,9 @@ class Deploys:
             "MESH_ROLLBACK": json.dumps(rollback or {}, default=asdict),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
         }
-        limits = [word for host in hosts for word in ("--limit", host)]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pyinfra", "-y", *limits, str(INVENTORY / "homelab.py"), str(DEPLOYS / "site.py")],
+            [sys.executable, "-m", "pyinfra", "-y", str(INVENTORY / "homelab.py"), str(DEPLOYS / "site.py")],
             cwd=PROJECT,
             env=environment,
             pass_fds=[events, go],
@@ -98,7 +98,8 @@ class Deploys:
         )
         os.close(events)
         os.close(go)
-        self._open = [self._events, self._go]
+        self._sign = os.fdopen(sign, "wb")
+        self._listens = False
 
     def __enter__(self) -> Deploys:
         return self
@@ -106,18 +107,29 @@ class Deploys:
     def __exit__(self, *_: object) -> None:
         _stop(self._process)
         self._log.close()
-        for pipe in self._open:
-            os.close(pipe)
+        with suppress(BrokenPipeError):
+            self._sign.close()
+        if not self._listens:
+            os.close(self._events)
+
+    def connect(self, hosts: Collection[str]) -> None:
+        """Name the hosts, to which pyinfra connects then."""
+        self._hosts = hosts
+        self._tell({name: self._inventory.reach[name] for name in hosts})
+
+    def _tell(self, what: object) -> None:
+        with suppress(BrokenPipeError):  # it has died: its log says why
+            pickle.dump(what, self._sign)
+            self._sign.flush()
 
     def go(self, observed: Observed, listen: Callable[[Event], None]) -> Finished:
         """Do the work. observed: what the plan was made from; hosts that are not in it are looked at again.
 
         An interruption ends the work on the hosts and releases their locks before it goes on up.
         """
-        self._open = []
+        self._listens = True
         try:
-            with suppress(BrokenPipeError), os.fdopen(self._go, "wb") as sign:  # it has died: its log says why
-                pickle.dump(observed, sign)
+            self._tell((self._inventory.compiled, observed))
             with os.fdopen(self._events, "rb") as events:
                 for event in _events(events):
                     listen(event)
@@ -127,7 +139,7 @@ class Deploys:
             return finished
         except BaseException:
             _stop(self._process)
-            self._abort(listen)
+            _abort(self._inventory, self._run, self._hosts, listen)
             raise
 
 

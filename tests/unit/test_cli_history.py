@@ -83,6 +83,9 @@ def rolled(host: Verb, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[R
 
             def __exit__(self, *_: object) -> None: ...
 
+            def connect(self, hosts: Any) -> None:
+                assert list(hosts) == list(self.rollback)
+
             def go(self, _: Any, listen: Callable[[Event], None]) -> Finished:
                 calls.append(self.rollback)
                 for event in events:

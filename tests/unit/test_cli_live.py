@@ -226,14 +226,21 @@ def applied(verb: Verb, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
             def __exit__(self, *_: object) -> None: ...
 
+            def connect(self, hosts: list[str]) -> None:
+                self.more["hosts"] = hosts
+
             def go(self, _: Any, listen: Callable[[Event], None]) -> Finished:
                 calls.append(self.more)
                 for event in events:
                     listen(event)
                 return Finished(code, ("pyinfra: the last words",))
 
+        def again(*given: Any) -> Look:
+            calls[0]["connected"] = given[-1]
+            return seen(after)
+
         monkeypatch.setattr("mesh.live.apply.Deploys", Stub)
-        monkeypatch.setattr(apply_module, "look_again", lambda *_: seen(after))
+        monkeypatch.setattr(apply_module, "look_again", again)
         return verb(plan, "apply", *arguments), calls
 
     return run
@@ -254,6 +261,38 @@ def test_a_plan_is_applied_to_its_hosts_and_verified(applied: Apply) -> None:
     assert "done in" in ran.out
     assert calls[0]["hosts"] == ["vm"]
     assert calls[0]["stacks"] == ("litellm",)
+
+
+def test_the_look_afterwards_connects_while_the_run_ends(applied: Apply, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.live.ssh.connect", lambda _, hosts: dict.fromkeys(hosts, "connected"))
+    _, calls = applied(DIFFERS, "-y", events=(Event("ending", "vm"),))
+    assert calls[0]["connected"] == {"vm": "connected"}
+
+
+@pytest.mark.parametrize(("as_before", "yes", "early"), [(False, True, True), (True, True, False), (False, False, False)])
+def test_pyinfra_loads_during_the_look_only_where_a_changed_spec_is_applied_without_a_question(
+    monkeypatch: pytest.MonkeyPatch, as_before: bool, yes: bool, early: bool
+) -> None:
+    happened: list[str] = []
+
+    class Stub:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def __enter__(self) -> None:
+            happened.append("started")
+
+        def __exit__(self, *_: object) -> None:
+            happened.append("ended")
+
+    def look(_folder: Path, *, meanwhile: Callable[[Any], None], **_: Any) -> Look:
+        meanwhile(SimpleNamespace(as_before=as_before))
+        happened.append("looked")
+        return seen(CLEAN)
+
+    monkeypatch.setattr("mesh.live.apply.Deploys", Stub)
+    monkeypatch.setattr(apply_module, "look", look)
+    assert apply_module.run(Path(), yes=yes) == 0
+    assert happened == (["started", "looked", "ended"] if early else ["looked"])
 
 
 def test_without_a_terminal_and_without_y_nothing_happens(applied: Apply) -> None:

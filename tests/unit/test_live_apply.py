@@ -42,9 +42,10 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
                 listen(event)
 
         inventory: Any = SimpleNamespace(
-            dir=tmp_path, reach={name: Reach("10.0.0.1") for name in ("vm", "box")}, root="/opt/mesh"
+            dir=tmp_path, reach={name: Reach("10.0.0.1") for name in ("vm", "box")}, root="/opt/mesh", compiled=None
         )
-        with Deploys(inventory, run="run1", hosts=["vm"], stacks=["litellm"]) as deploys:
+        with Deploys(inventory, run="run1", stacks=["litellm"]) as deploys:
+            deploys.connect(["vm"])
             done = deploys.go(Observed(), hear)
         return done, events
 
@@ -52,10 +53,15 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
 
 
 def test_pyinfra_is_called_as_an_operator_would_and_knows_what_to_touch(start: Any, tmp_path: Path) -> None:
-    program = 'print(sys.argv[1:]); print({k: v for k, v in os.environ.items() if k.startswith("MESH_")})'
+    program = """
+import pickle
+print(sys.argv[1:]); print({k: v for k, v in os.environ.items() if k.startswith("MESH_")})
+told = os.fdopen(int(os.environ["MESH_GO"]), "rb")
+print(pickle.load(told), pickle.load(told))
+"""
     done, _ = start(program)
-    arguments, environment = done.log
-    assert "'-y', '--limit', 'vm'" in arguments
+    arguments, environment, told = done.log
+    assert told == f"{ {'vm': Reach('10.0.0.1')} } {(None, Observed())}"
     assert "inventory/homelab.py" in arguments
     assert "deploys/site.py" in arguments
     assert f"'MESH_INVENTORY': '{tmp_path}'" in environment
