@@ -139,8 +139,11 @@ class Deploys:
             return finished
         except BaseException:
             _stop(self._process)
-            _abort(self._inventory, self._run, self._hosts, listen)
+            self._abort(listen)
             raise
+
+    def _abort(self, listen: Callable[[Event], None]) -> None:
+        _abort(self._inventory, self._run, self._hosts, listen)
 
 
 def _events(pipe: IO[bytes]) -> Iterator[Event]:
