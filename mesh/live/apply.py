@@ -143,7 +143,14 @@ class Deploys:
             raise
 
     def _abort(self, listen: Callable[[Event], None]) -> None:
-        _abort(self._inventory, self._run, self._hosts, listen)
+        """End what the run still does on its hosts and release its locks. What cannot be reached is taken over by the next apply."""
+        answers = side_by_side({name: partial(_end_run, self._inventory, name, self._run) for name in self._hosts})
+        for name, answer in answers.items():
+            if isinstance(answer, Unknown):
+                why = f"its lock may still be held ({answer.why}); the next apply takes it over"
+                listen(Event("failed", name, data={"why": why}))
+            elif "released" in answer:
+                listen(Event("released", name))
 
 
 def _events(pipe: IO[bytes]) -> Iterator[Event]:
@@ -178,17 +185,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait(_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             continue
-
-
-def _abort(inventory: Inventory, run: str, hosts: Collection[str], listen: Callable[[Event], None]) -> None:
-    """End what the run still does on its hosts and release its locks. What cannot be reached is taken over by the next apply."""
-    answers = side_by_side({name: partial(_end_run, inventory, name, run) for name in hosts})
-    for name, answer in answers.items():
-        if isinstance(answer, Unknown):
-            why = f"its lock may still be held ({answer.why}); the next apply takes it over"
-            listen(Event("failed", name, data={"why": why}))
-        elif "released" in answer:
-            listen(Event("released", name))
 
 
 def release_dead_locks(inventory: Inventory, observed: Observed) -> list[tuple[str, str]]:
