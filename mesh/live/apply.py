@@ -143,7 +143,7 @@ class Deploys:
             raise
 
     def _abort(self, listen: Callable[[Event], None]) -> None:
-        """End what the run still does on its hosts and release its locks. What cannot be reached is taken over by the next apply."""
+        """End what the run still does on its hosts and release its locks. The next apply takes over what cannot be reached."""
         answers = side_by_side({name: partial(_end_run, self._inventory, name, self._run) for name in self._hosts})
         for name, answer in answers.items():
             if isinstance(answer, Unknown):
