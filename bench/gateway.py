@@ -1,7 +1,8 @@
 """What the mesh's gateway costs over plain LiteLLM, and how long a fallback takes; on loopback, beside the doubles.
 
 Mesh: HAProxy as in stacks/litellm/front, and LiteLLM with the rendered configuration: keys, guard, budgets, ledger, all of it.
-Plain: the same LiteLLM with the same model_list, one master key, nothing else. Both ask the same double, in turn, in one run.
+Plain: the same LiteLLM with the same configuration but for what is the mesh's own, and one master key. Both ask the same double,
+in turn, in one run.
 
 Run: .venv/bin/python bench/gateway.py [REQUESTS]     with `haproxy` on PATH, and LiteLLM from `bin/env.sh gateway`.
 Bars: median at most 10 % above plain; p95 of a fallback after a refused upstream less than 150 ms above p95 of a direct answer.
@@ -55,13 +56,14 @@ def start_front(rig: Rig) -> None:
 
 
 def start_plain(rig: Rig) -> None:
-    """LiteLLM as its own documentation begins: models and a master key."""
-    rendered = yaml.safe_load((rig.folder / "litellm/gateway/config.yaml").read_text())
+    """LiteLLM with the same configuration (models, fallbacks, checks, timeouts) and its own master key: nothing of the mesh's."""
+    plain = yaml.safe_load((rig.folder / "litellm/gateway/config.yaml").read_text())
     folder = rig.folder / "plain"
     folder.mkdir()
-    plain = {"model_list": rendered["model_list"], "general_settings": {"master_key": PLAIN_KEY}}
-    plain["litellm_settings"] = {"drop_params": True}
-    plain["router_settings"] = {"num_retries": 0}
+    ours = {"callbacks", "custom_auth", "custom_auth_run_common_checks", "enable_post_custom_auth_checks"}
+    for part in ("litellm_settings", "general_settings"):
+        plain[part] = {name: value for name, value in plain[part].items() if name not in ours}
+    plain["general_settings"]["master_key"] = PLAIN_KEY
     (folder / "config.yaml").write_text(yaml.safe_dump(plain))
     rig.ports["plain"] = free_port()
     argv, env = rig.gateway_command(rig.folder / "litellm", rig.ports["plain"])

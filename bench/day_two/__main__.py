@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rows import ROWS, Bench
+from rows import DOWN, ROWS, Bench
 
 
 def main(names: list[str]) -> int:
@@ -22,7 +22,10 @@ def main(names: list[str]) -> int:
     if unknown:
         sys.exit(f"no such row: {', '.join(unknown)} (there are {', '.join(ROWS)})")
     bench = Bench()
-    met = [ROWS[name](bench) for name in names or ROWS]
+    try:
+        met = [ROWS[name](bench) for name in names or ROWS]
+    finally:
+        bench.everywhere(DOWN)()
     return 0 if all(met) else 1
 
 
