@@ -216,12 +216,13 @@ def test_a_spec_with_errors_is_not_kept_and_says_so_each_time(folder: Path) -> N
 
 
 def test_with_something_kept_nothing_that_checks_or_compiles_is_imported(folder: Path) -> None:
-    look(folder)
     code = (
         "import sys; from pathlib import Path; from mesh import kept; import mesh.cli.drift, mesh.live.observe, mesh.state.diff\n"
         "from mesh.inventory import open_to_act\n"
-        "open_to_act(Path(sys.argv[1])).checked_deployment()\n"
+        "kept._SETTLED_NS = -60 * 10**9; open_to_act(Path(sys.argv[1])).checked_deployment()\n"
         "print(*(n for n in ('pydantic', 'yaml', 'jinja2', 'mesh.validate', 'mesh.rules', 'mesh.spec') if n in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-P", "-c", code, str(folder)]
+    for _ in range(2):  # the first one keeps it
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
