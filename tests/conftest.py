@@ -24,6 +24,12 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier test planted is not taken out of this one's output."""
+    monkeypatch.setattr("mesh.secrets.value._seen", set())
+
+
+@pytest.fixture(autouse=True)
 def _own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
     """What is kept of inventories goes elsewhere; the lab and the real gateway stay, for they take minutes to make."""
     if not {"lab", "gateway"} & {mark.name for mark in request.node.iter_markers()}:
