@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,19 @@ class Small:
             self.sh(
                 host, f'docker network prune -f >/dev/null; ids=$({volumes}); [ -z "$ids" ] || docker volume rm $ids >/dev/null'
             )
+
+
+@contextmanager
+def fresh(lab: Lab, folder: Path) -> Iterator[Small]:
+    """One with nothing declared and nothing on the hosts, before and after. folder: does not exist yet."""
+    lab.up()
+    mesh = Small(lab, folder)
+    folder.mkdir()
+    mesh.clean()
+    try:
+        yield mesh
+    finally:
+        mesh.clean()
 
 
 def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from labctl import Lab
 
-from tests.lab.small import NO_SUCH_ADDRESS, ROOT, Small, wait
+from tests.lab.small import NO_SUCH_ADDRESS, ROOT, Small, fresh, wait
 
 pytestmark = pytest.mark.lab
 SLOW = {"test": ["CMD", "test", "-e", "/ready"], "interval": "1s", "retries": 100}
@@ -20,11 +20,8 @@ SLOW = {"test": ["CMD", "test", "-e", "/ready"], "interval": "1s", "retries": 10
 
 @pytest.fixture
 def small(lab: Lab, tmp_path: Path) -> Iterator[Small]:
-    mesh = Small(lab, tmp_path / "inventory")
-    mesh.folder.mkdir()
-    mesh.clean()
-    yield mesh
-    mesh.clean()
+    with fresh(lab, tmp_path / "inventory") as mesh:
+        yield mesh
 
 
 def test_an_unreachable_host_does_not_keep_the_others_from_being_applied(small: Small) -> None:

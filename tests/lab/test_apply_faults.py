@@ -15,7 +15,7 @@ import yaml
 from labctl import Lab
 
 from tests.lab.faults import STACKS, all_at, converges, declare, failed, fails, serving
-from tests.lab.small import ROOT, Small, wait
+from tests.lab.small import ROOT, Small, fresh, wait
 
 pytestmark = pytest.mark.lab
 KILLS = 10
@@ -37,12 +37,8 @@ services:
 
 @pytest.fixture(scope="module")
 def running(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
-    lab.up()
-    mesh = Small(lab, tmp_path_factory.mktemp("faults") / "inventory")
-    mesh.folder.mkdir()
-    mesh.clean()
-    yield mesh
-    mesh.clean()
+    with fresh(lab, tmp_path_factory.mktemp("faults") / "inventory") as mesh:
+        yield mesh
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from labctl import Lab
 
 from tests.lab.conftest import Applied
-from tests.lab.small import ROOT, Small
+from tests.lab.small import ROOT, Small, fresh
 
 pytestmark = pytest.mark.lab
 PAGE = f"{ROOT}/stacks/web/page.html"
@@ -19,20 +19,17 @@ PAGE = f"{ROOT}/stacks/web/page.html"
 
 @pytest.fixture(scope="module")
 def small(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
-    mesh = Small(lab, tmp_path_factory.mktemp("drift") / "inventory")
-    mesh.folder.mkdir()
-    mesh.clean()
-    mesh.stack(
-        "web",
-        "nas",
-        files={"page.html": "hello\n"},
-        volumes=["./page.html:/www/page.html:ro"],
-        environment={"LEVEL": "info"},
-    )
-    mesh.stack("other", "vm-docker")
-    mesh.apply()
-    yield mesh
-    mesh.clean()
+    with fresh(lab, tmp_path_factory.mktemp("drift") / "inventory") as mesh:
+        mesh.stack(
+            "web",
+            "nas",
+            files={"page.html": "hello\n"},
+            volumes=["./page.html:/www/page.html:ro"],
+            environment={"LEVEL": "info"},
+        )
+        mesh.stack("other", "vm-docker")
+        mesh.apply()
+        yield mesh
 
 
 def found(small: Small) -> list[tuple[str, str, str, str]]:

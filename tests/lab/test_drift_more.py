@@ -13,21 +13,18 @@ import yaml
 from labctl import Lab
 
 from mesh.state.script import version
-from tests.lab.small import ROOT, Small
+from tests.lab.small import ROOT, Small, fresh
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
 def small(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
-    mesh = Small(lab, tmp_path_factory.mktemp("more") / "inventory")
-    mesh.folder.mkdir()
-    mesh.clean()
-    mesh.stack("web", "nas", files={"page.html": "hello\n"}, volumes=["./page.html:/www/page.html:ro"], mem_limit="64m")
-    mesh.apply()
-    yield mesh
-    mesh.sh("nas", "docker network rm small-extra 2>/dev/null; docker volume rm web_old web_data 2>/dev/null; true")
-    mesh.clean()
+    with fresh(lab, tmp_path_factory.mktemp("more") / "inventory") as mesh:
+        mesh.stack("web", "nas", files={"page.html": "hello\n"}, volumes=["./page.html:/www/page.html:ro"], mem_limit="64m")
+        mesh.apply()
+        yield mesh
+        mesh.sh("nas", "docker network rm small-extra 2>/dev/null; docker volume rm web_old web_data 2>/dev/null; true")
 
 
 def drift(small: Small, *arguments: str, expect: int) -> dict[str, list[dict[str, str]]]:

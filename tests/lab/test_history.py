@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from labctl import Lab
 
-from tests.lab.small import NO_SUCH_ADDRESS, ROOT, Small
+from tests.lab.small import NO_SUCH_ADDRESS, ROOT, Small, fresh
 
 pytestmark = pytest.mark.lab
 FOREIGN = (
@@ -20,21 +20,17 @@ FOREIGN = (
 @pytest.fixture(scope="module")
 def small(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
     """A stack at its third release, each of another image; one that did not come up; one that left."""
-    lab.up()
-    mesh = Small(lab, tmp_path_factory.mktemp("history") / "inventory")
-    mesh.folder.mkdir()
-    mesh.clean()
-    mesh.sh("nas", f"docker pull -q {mesh.image}")
-    for number in (1, 2, 3):
-        mesh.sh("nas", f"printf 'FROM {mesh.image}\\nLABEL v={number}\\n' | docker build -q -t own.lan/tiny:v{number} -")
-    mesh.stack("gone", "nas")
-    for number in (1, 2, 3):
-        mesh.stack("web", "nas", image=f"own.lan/tiny:v{number}")
-        mesh.apply()
-        if number == 1:
-            mesh.drop("gone")
-    yield mesh
-    mesh.clean()
+    with fresh(lab, tmp_path_factory.mktemp("history") / "inventory") as mesh:
+        mesh.sh("nas", f"docker pull -q {mesh.image}")
+        for number in (1, 2, 3):
+            mesh.sh("nas", f"printf 'FROM {mesh.image}\\nLABEL v={number}\\n' | docker build -q -t own.lan/tiny:v{number} -")
+        mesh.stack("gone", "nas")
+        for number in (1, 2, 3):
+            mesh.stack("web", "nas", image=f"own.lan/tiny:v{number}")
+            mesh.apply()
+            if number == 1:
+                mesh.drop("gone")
+        yield mesh
     mesh.sh("nas", "docker image rm -f own.lan/tiny:v1 own.lan/tiny:v2 own.lan/tiny:v3 foreign.lan/x:1 2>/dev/null || true")
 
 

@@ -12,7 +12,7 @@ import pytest
 from labctl import Lab
 
 from tests.lab.faults import SLOW, all_at, converges, declare, failed, fails, serving, until_serving
-from tests.lab.small import ROOT, Small, wait
+from tests.lab.small import ROOT, Small, fresh, wait
 
 pytestmark = pytest.mark.lab
 LOSS = "tc qdisc add dev eth0 root netem loss 5%"
@@ -22,12 +22,8 @@ LOSS_WITHOUT_NETEM = "iptables -I INPUT -m statistic --mode random --probability
 
 @pytest.fixture(scope="module")
 def running(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
-    lab.up()
-    mesh = Small(lab, tmp_path_factory.mktemp("faults") / "inventory")
-    mesh.folder.mkdir()
-    mesh.clean()
-    yield mesh
-    mesh.clean()
+    with fresh(lab, tmp_path_factory.mktemp("faults") / "inventory") as mesh:
+        yield mesh
 
 
 @pytest.fixture

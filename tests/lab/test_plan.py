@@ -11,7 +11,7 @@ from labctl import Lab
 from mesh.compile.images import ImageRef
 from mesh.secrets.agefile import AgeFile, load_identities
 from mesh.secrets.value import Secret
-from tests.lab.small import ROOT, Small
+from tests.lab.small import ROOT, Small, fresh
 
 pytestmark = pytest.mark.lab
 FORMER, TODAY = "former-value-of-the-token-11", "todays-value-of-the-token-22"
@@ -49,15 +49,12 @@ def declare(small: Small, page: str, volume: str) -> None:
 
 @pytest.fixture(scope="module")
 def small(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
-    mesh = Small(lab, tmp_path_factory.mktemp("plan") / "inventory")
-    mesh.folder.mkdir()
-    mesh.clean()
-    declare(mesh, "one\ntwo\n", "data")
-    mesh.stack("other", "vm-docker", volumes=["./page.html:/www/page.html:ro"], files={"page.html": "x\n"})
-    give(mesh, FORMER)
-    mesh.apply()
-    yield mesh
-    mesh.clean()
+    with fresh(lab, tmp_path_factory.mktemp("plan") / "inventory") as mesh:
+        declare(mesh, "one\ntwo\n", "data")
+        mesh.stack("other", "vm-docker", volumes=["./page.html:/www/page.html:ro"], files={"page.html": "x\n"})
+        give(mesh, FORMER)
+        mesh.apply()
+        yield mesh
 
 
 def plan(small: Small, *arguments: str) -> tuple[int, str, dict[str, list[str]]]:

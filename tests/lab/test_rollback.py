@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from labctl import Lab
 
-from tests.lab.small import ROOT, Small
+from tests.lab.small import ROOT, Small, fresh
 
 pytestmark = pytest.mark.lab
 ENVIRONMENT = "docker inspect --format '{{.Config.Env}} {{.State.Status}}'"
@@ -18,21 +18,17 @@ IDENTITY = "docker inspect --format '{{.Id}} {{.State.StartedAt}}' "
 @pytest.fixture(scope="module")
 def small(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
     """Three stacks at their first release, and two of them at a second one."""
-    lab.up()
-    mesh = Small(lab, tmp_path_factory.mktemp("rollback") / "inventory")
-    mesh.folder.mkdir()
-    mesh.clean()
-    mesh.stack("fine", "nas")
-    declare(mesh, "1")
-    mesh.apply()
-    before = {host: mesh.sh(host, IDENTITY + "fine-web-1") for host in ("nas",)}
-    declare(mesh, "2")
-    mesh.apply()
-    assert {host: mesh.sh(host, IDENTITY + "fine-web-1") for host in ("nas",)} == before, (
-        "a stack without a change is not touched"
-    )
-    yield mesh
-    mesh.clean()
+    with fresh(lab, tmp_path_factory.mktemp("rollback") / "inventory") as mesh:
+        mesh.stack("fine", "nas")
+        declare(mesh, "1")
+        mesh.apply()
+        before = {host: mesh.sh(host, IDENTITY + "fine-web-1") for host in ("nas",)}
+        declare(mesh, "2")
+        mesh.apply()
+        assert {host: mesh.sh(host, IDENTITY + "fine-web-1") for host in ("nas",)} == before, (
+            "a stack without a change is not touched"
+        )
+        yield mesh
 
 
 def declare(mesh: Small, number: str) -> None:
