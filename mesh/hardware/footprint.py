@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
 
 from mesh.hardware import GIB, MIB
 from mesh.hardware.cards import Card
 from mesh.hardware.models import Architecture
 
-KvType = Literal["f16", "q8_0", "q4_0"]
 KV_BYTES: dict[str, float] = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 """Bytes an element of the cache takes: blocks of 32 with one f16 scale when quantised (ggml's block_q8_0, block_q4_0)."""
 

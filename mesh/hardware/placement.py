@@ -107,13 +107,6 @@ def lanes(mesh: Mesh, live: Mapping[str, Architecture] | None = None) -> dict[st
     return found
 
 
-def with_card(mesh: Mesh, host: str, card: str) -> Mesh:
-    """The mesh with every card of `host` replaced by `card` (a slug of the catalogue): the what-if of `mesh fit --swap`."""
-    old = mesh.hosts[host]
-    gpus = tuple(gpu.model_copy(update={"card": card}) for gpu in old.gpus)
-    return mesh.model_copy(update={"hosts": {**mesh.hosts, host: old.model_copy(update={"gpus": gpus})}})
-
-
 def foreign(lane: Lane, every: Mapping[str, Lane]) -> tuple[Wanted, ...]:
     """What other Ollamas hold on the same host's cards in the worst case: their residents and of each its largest other model."""
     found: list[Wanted] = []

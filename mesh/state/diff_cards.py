@@ -15,9 +15,6 @@ DRIVER = 300 * MIB
 """What the driver itself holds on a card, at most."""
 TOLERANCE = 512 * MIB
 """Below this nobody undeclared is looked for: sizes of /api/ps are themselves good to some 300 MiB."""
-NVML_MEND = (
-    "`mesh apply` restarts it; to keep it from coming back set Docker's exec-opts to native.cgroupdriver=cgroupfs, or use CDI"
-)
 
 
 def lost_cards(host: HostDeployment, seen: ObservedHost) -> Iterator[Change]:
